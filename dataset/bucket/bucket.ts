@@ -1,0 +1,71 @@
+/**
+ * Where a repository's objects are: an S3 bucket and prefix, or a directory. Keys are `/`-separated ASCII, and no key is another
+ * key's folder. Layers (retry, limits, metrics) implement the same interface and wrap another.
+ *
+ * Errors: NotFoundError for a missing key, ConflictError for a condition that does not hold, UnavailableError for what may
+ * succeed later; each names the key.
+ */
+export interface Bucket {
+  /** For messages: a path or an `s3://` URL. */
+  readonly name: string;
+
+  /** The object's bytes, or `range` of them. A range that does not lie wholly inside the object is an InvalidError. */
+  get(key: string, options?: GetOptions): Promise<BucketObject>;
+
+  /** What a `get` would return, without the bytes; undefined where there is no such object. */
+  head(key: string, signal?: AbortSignal): Promise<ObjectInfo | undefined>;
+
+  /**
+   * Stores an object whole or not at all; it is durable when the promise resolves. Without a condition it replaces.
+   * @returns the new object's ETag
+   */
+  put(key: string, body: Body, options?: PutOptions): Promise<string>;
+
+  /** Every object whose key starts with `prefix`, in byte order of the keys. */
+  list(prefix: string, options?: ListOptions): AsyncIterable<ListedObject>;
+
+  /** Removes an object; that it is not there is no error. With `ifMatch`, only if it is unchanged. */
+  delete(key: string, options?: { readonly ifMatch?: string; readonly signal?: AbortSignal }): Promise<void>;
+
+  close(): Promise<void>;
+}
+
+export interface GetOptions {
+  /** In bytes; `length` is at least 1. */
+  readonly range?: { readonly offset: number; readonly length: number };
+  /** Only if the object still has this ETag; a ConflictError where it has another. */
+  readonly ifMatch?: string;
+  readonly signal?: AbortSignal;
+}
+
+export interface ObjectInfo {
+  /** The whole object's size in bytes. */
+  readonly size: number;
+  /** Opaque; changes whenever the object's bytes do. */
+  readonly etag: string;
+  readonly modified: Date;
+}
+
+export interface BucketObject extends ObjectInfo {
+  /** The bytes asked for, in order. Must be read to its end or returned early (`break`), or its connection is held. */
+  readonly body: AsyncIterable<Buffer>;
+}
+
+export interface ListedObject extends ObjectInfo {
+  readonly key: string;
+}
+
+/** Buffers are written in order without being joined. */
+export type Body = Uint8Array | readonly Uint8Array[];
+
+export interface PutOptions {
+  /** `absent`: only if there is no such object. `{ etag }`: only if it is still the one with this ETag. */
+  readonly condition?: 'absent' | { readonly etag: string };
+  readonly signal?: AbortSignal;
+}
+
+export interface ListOptions {
+  /** Only keys after this one, in byte order. */
+  readonly after?: string;
+  readonly signal?: AbortSignal;
+}
