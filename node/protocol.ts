@@ -1,0 +1,162 @@
+import type { Digest } from '../dataset/digest.ts';
+import type { ErrorFacts, ErrorKind } from '../dataset/errors.ts';
+
+/**
+ * What the command line and the daemon say to each other: HTTP over the daemon's unix socket, `POST /v1/<method>` with a JSON
+ * body; the reply is a line of JSON for each step of progress and one last line with the result or the error.
+ */
+export interface Methods {
+  mount: { request: MountRequest; reply: MountedVolume };
+  unmount: { request: UnmountRequest; reply: UnmountReply };
+  status: { request: Record<string, never>; reply: NodeStatus };
+  snapshot: { request: SnapshotRequest; reply: SnapshotReply };
+  prefetch: { request: PrefetchRequest; reply: PrefetchReply };
+  'cache-show': { request: Record<string, never>; reply: CacheContents };
+  'cache-pin': { request: NamedVersion; reply: CachePinReply };
+  'cache-unpin': { request: NamedVersion; reply: CachePinReply };
+  'cache-evict': { request: CacheEvictRequest; reply: CacheEvictReply };
+  'cache-verify': { request: Record<string, never>; reply: CacheVerifyReply };
+}
+
+export type Method = keyof Methods;
+
+/** A version in words: `NAME[@REF]`, in the repository at this location. */
+export interface NamedVersion {
+  readonly repository: string;
+  readonly name: string;
+}
+
+export interface MountRequest extends NamedVersion {
+  /** Absolute path of an existing directory. */
+  readonly directory: string;
+  /** Writable: a copy-on-write layer of this capacity in bytes over the version. */
+  readonly workspace?: { readonly capacityBytes?: number };
+}
+
+export interface MountedVolume {
+  readonly volume: string;
+  readonly kind: VolumeKind;
+  readonly directory: string;
+  readonly repository: string;
+  readonly dataset: string;
+  readonly version: Digest;
+}
+
+export type VolumeKind = 'pinned' | 'workspace';
+
+export interface UnmountRequest {
+  readonly directory: string;
+  /** Drop a workspace's changes. Without it they are kept, and mounting the directory as a workspace again finds them. */
+  readonly discard?: boolean;
+}
+
+export interface UnmountReply {
+  readonly directory: string;
+  /** False where nothing was mounted there. */
+  readonly unmounted: boolean;
+  /** Processes that held the mount, which was therefore detached: it goes when they let go. */
+  readonly heldBy: readonly string[];
+}
+
+export interface SnapshotRequest {
+  /** Where the workspace is mounted. */
+  readonly directory: string;
+  readonly message: string;
+  readonly author: string;
+  /** A branch to move to the snapshot: it must still be at the workspace's version or at its last snapshot. */
+  readonly branch?: string;
+  readonly tag?: string;
+}
+
+export interface SnapshotReply {
+  readonly repository: string;
+  readonly dataset: string;
+  readonly version: Digest;
+  /** The version that the workspace was made on, or its last snapshot. */
+  readonly parent: Digest;
+  /** How long writers waited, in milliseconds. */
+  readonly pauseMilliseconds: number;
+  /** False where the cache's file system has no reflink and the changes were copied while writers waited. */
+  readonly reflink: boolean;
+  readonly filesRead: number;
+  readonly bytesRead: number;
+}
+
+export interface PrefetchRequest extends NamedVersion {
+  /** A glob over paths; without one, the whole version. */
+  readonly pattern?: string;
+}
+
+export interface PrefetchReply {
+  readonly dataset: string;
+  readonly version: Digest;
+  readonly files: number;
+  readonly bytes: number;
+}
+
+export interface NodeStatus {
+  readonly pid: number;
+  readonly startedAt: string;
+  readonly cache: string;
+  readonly runtime: string;
+  readonly keeper: boolean;
+  readonly volumes: readonly MountedVolume[];
+  /** Opens that wait in the ring now. */
+  readonly waiting: number;
+}
+
+export interface CachedVersion {
+  readonly dataset: string;
+  readonly version: Digest;
+  readonly staged: boolean;
+  readonly pinned: boolean;
+  readonly files: number;
+  readonly cachedFiles: number;
+  readonly bytes: number;
+  readonly cachedBytes: number;
+}
+
+export interface CacheContents {
+  readonly directory: string;
+  readonly objects: number;
+  readonly bytes: number;
+  readonly versions: readonly CachedVersion[];
+}
+
+export interface CachePinReply {
+  readonly dataset: string;
+  readonly version: Digest;
+  readonly pinned: boolean;
+}
+
+export interface CacheEvictRequest {
+  /** How much to free, in bytes; without it, everything that may go. */
+  readonly bytes?: number;
+  readonly dryRun?: boolean;
+}
+
+export interface CacheEvictReply {
+  readonly objects: number;
+  readonly bytes: number;
+}
+
+export interface CacheVerifyReply {
+  readonly objects: number;
+  readonly bytes: number;
+  readonly damaged: readonly string[];
+}
+
+/** Progress of a long call. */
+export interface Progress {
+  readonly phase: string;
+  readonly files: number;
+  readonly bytes: number;
+  readonly totalFiles?: number;
+  readonly totalBytes?: number;
+}
+
+/** One line of a reply. */
+export type ReplyLine =
+  | { readonly progress: Progress }
+  | { readonly result: unknown }
+  | { readonly error: { readonly kind?: ErrorKind; readonly message: string; readonly facts?: ErrorFacts } };
