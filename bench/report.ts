@@ -1,0 +1,48 @@
+/** One measured figure beside its rival's, with the goal that it is held to. */
+export interface Row {
+  readonly what: string;
+  /** Ours and theirs, with unit: `74,210 files/s`. */
+  readonly larder: string;
+  readonly rival?: string;
+  readonly rivalName?: string;
+  /** How many times as good as the rival, over 1 being better; or the figure that the goal bounds. */
+  readonly value: number;
+  readonly goal?: { readonly atLeast: number } | { readonly atMost: number };
+  readonly unit?: string;
+}
+
+export function met(row: Row): boolean | undefined {
+  if (row.goal === undefined) return undefined;
+  return 'atLeast' in row.goal ? row.value >= row.goal.atLeast : row.value <= row.goal.atMost;
+}
+
+/** The rows as a Markdown table. */
+export function table(rows: readonly Row[]): string {
+  const cells = rows.map((row) => {
+    const reached = met(row);
+    const goal = row.goal === undefined ? '' : 'atLeast' in row.goal ? `≥ ${row.goal.atLeast}` : `≤ ${row.goal.atMost}`;
+    const unit = row.unit === undefined ? '×' : ` ${row.unit}`;
+    return [
+      row.what,
+      row.larder,
+      row.rival === undefined ? '' : `${row.rival} (${row.rivalName})`,
+      `${row.value.toFixed(2)}${unit}`,
+      goal === '' ? '' : `${goal}${unit} ${reached ? 'met' : 'MISSED'}`,
+    ];
+  });
+  const head = ['what', 'Larder', 'beside', 'value', 'goal'];
+  const widths = head.map((title, column) =>
+    Math.max(title.length, ...cells.map((row) => (row[column] as string).length)),
+  );
+  const line = (row: readonly string[]) =>
+    `| ${row.map((cell, column) => cell.padEnd(widths[column] as number)).join(' | ')} |`;
+  return [line(head), line(widths.map((width) => '-'.repeat(width))), ...cells.map(line)].join('\n');
+}
+
+export function rate(count: number, seconds: number, unit: string): string {
+  return `${Math.round(count / seconds).toLocaleString('en-US')} ${unit}/s`;
+}
+
+export function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}
