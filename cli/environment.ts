@@ -1,0 +1,53 @@
+import { join } from 'node:path';
+
+/** What the environment and the machine say, read once and passed in. */
+export interface Environment {
+  /** Where datasets are kept: a directory or an `s3://` URL. */
+  readonly repository: string;
+  /** The node's cache directory. */
+  readonly cache: string;
+  /** The node's sockets and state. */
+  readonly runtime: string;
+  /** Who makes versions. */
+  readonly author: string;
+  /** The CSI socket that the daemons listen on. */
+  readonly csiEndpoint: string | undefined;
+}
+
+/** The machine's part of it. */
+export interface Machine {
+  readonly uid: number;
+  readonly user: string;
+  readonly host: string;
+  readonly home: string;
+  readonly temporary: string;
+}
+
+/**
+ * Joins the environment with defaults. Root's are the system's directories, which the node's service shares with whoever runs
+ * `larder mount`; a user's follow the XDG base directories.
+ * @param repository what `--repository` says, which wins
+ */
+export function readEnvironment(
+  env: Readonly<Record<string, string | undefined>>,
+  machine: Machine,
+  repository?: string,
+): Environment {
+  const root = machine.uid === 0;
+  const xdg = (name: string, fallback: string) => env[name] || join(machine.home, fallback);
+  return {
+    repository:
+      repository || env.LARDER_REPOSITORY || join(xdg('XDG_DATA_HOME', '.local/share'), 'larder', 'repository'),
+    // Workspaces not yet saved live in the cache's directory: for root, not where a cleaner of caches may reach.
+    cache: env.LARDER_CACHE || (root ? '/var/lib/larder/cache' : join(xdg('XDG_CACHE_HOME', '.cache'), 'larder')),
+    runtime:
+      env.LARDER_RUNTIME ||
+      (root
+        ? '/run/larder'
+        : env.XDG_RUNTIME_DIR
+          ? join(env.XDG_RUNTIME_DIR, 'larder')
+          : join(machine.temporary, `larder-${machine.uid}`)),
+    author: env.LARDER_AUTHOR || `${machine.user}@${machine.host}`,
+    csiEndpoint: env.CSI_ENDPOINT || undefined,
+  };
+}
