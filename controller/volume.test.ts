@@ -1,0 +1,69 @@
+import { describe, expect, it } from 'vitest';
+import { sha256 } from '../dataset/digest.ts';
+import { CorruptError } from '../dataset/errors.ts';
+import { decodeVolume, encodeVolume, isVolumeId, type Volume, volumeId, volumeKey } from './volume.ts';
+
+const volume: Volume = {
+  id: volumeId('pvc-1'),
+  name: 'pvc-1',
+  kind: 'workspace',
+  dataset: 'imagenet',
+  ref: 'v3',
+  version: sha256('a version'),
+  capacityBytes: 2 ** 30,
+  created: '2026-01-02T03:04:05.678Z',
+};
+const key = volumeKey(volume.id);
+
+describe("a volume's id", () => {
+  it('follows from the name, and differs with it', () => {
+    expect(volumeId('pvc-1')).toBe(volumeId('pvc-1'));
+    expect(volumeId('pvc-1')).not.toBe(volumeId('pvc-2'));
+    expect(isVolumeId(volumeId('a name with / and .. and \u{1f600}'))).toBe(true);
+  });
+
+  it('is told from text that could lead elsewhere', () => {
+    for (const id of ['', 'vol-', '../repository.json', `${volume.id}/x`, `${volume.id}\n`, 'fake-vol-id'])
+      expect(isVolumeId(id), id).toBe(false);
+  });
+});
+
+describe("a volume's record", () => {
+  it('has this form', () => {
+    expect(encodeVolume(volume).toString()).toBe(
+      `{"format":1,"id":"${volume.id}","name":"pvc-1","kind":"workspace","dataset":"imagenet","ref":"v3",` +
+        `"version":"${volume.version}","capacityBytes":1073741824,"created":"2026-01-02T03:04:05.678Z"}\n`,
+    );
+  });
+
+  it('is read back as it was', () => {
+    expect(decodeVolume(encodeVolume(volume), key)).toEqual(volume);
+    const { ref: _, ...headless } = volume;
+    expect(decodeVolume(encodeVolume(headless), key)).toEqual(headless);
+  });
+
+  it.each([
+    ['no JSON', 'volume\n', /not JSON/],
+    ['cut short', encodeVolume(volume).subarray(0, 90), /not JSON/],
+    ['not UTF-8', Buffer.from([0x22, 0xff, 0x22]), /not JSON/],
+    ['a list', '[]', /not a JSON object/],
+    ['nothing', 'null', /not a JSON object/],
+    ['of a later format', record({ format: 2 }), /format is 2/],
+    ["another volume's", record({ id: volumeId('pvc-2') }), /id is "vol-/],
+    ['without a name', record({ name: '' }), /name is ""/],
+    ['of no kind', record({ kind: 'block' }), /kind is "block"/],
+    ['without a dataset', record({ dataset: undefined }), /dataset is undefined/],
+    ['with an empty reference', record({ ref: '' }), /ref is ""/],
+    ['with a short version', record({ version: 'abc' }), /version is "abc"/],
+    ['with a size below zero', record({ capacityBytes: -1 }), /capacityBytes is -1/],
+    ['with a size in text', record({ capacityBytes: '1' }), /capacityBytes is "1"/],
+    ['with no date', record({ created: 'today' }), /created is "today"/],
+  ] as [string, string | Buffer, RegExp][])('is refused when it is %s', (_, bytes, message) => {
+    expect(() => decodeVolume(Buffer.from(bytes), key)).toThrow(CorruptError);
+    expect(() => decodeVolume(Buffer.from(bytes), key)).toThrow(message);
+  });
+});
+
+function record(changes: Record<string, unknown>): string {
+  return JSON.stringify({ format: 1, ...volume, ...changes });
+}

@@ -1,0 +1,68 @@
+import { type handleUnaryCall, type ServerErrorResponse, status } from '@grpc/grpc-js';
+import { statusOf } from './status.ts';
+
+/** One answered call, for the log. Of the request it has only the volume: requests carry secrets. */
+export interface CallRecord {
+  readonly method: string;
+  /** The volume's id, or its name where it has none yet. */
+  readonly volume?: string;
+  readonly milliseconds: number;
+  /** A gRPC status by name: `OK`, `NOT_FOUND`. */
+  readonly code: string;
+  /** What the caller was told, where the call failed. */
+  readonly message?: string;
+  /** Where an error of no known kind came from, with its causes. */
+  readonly error?: unknown;
+}
+
+export type CallLog = (record: CallRecord) => void;
+
+/** A method: takes a request's message, resolves to the answer's. */
+export type Handler<Request, Response> = (request: Request) => Promise<Response>;
+
+/** As gRPC takes it: answers, translates errors, and logs the call. */
+export function unary<Request, Response>(
+  method: string,
+  handler: Handler<Request, Response>,
+  log: CallLog,
+): handleUnaryCall<Request, Response> {
+  return (call, respond) => {
+    const started = performance.now();
+    const record = () => ({
+      method,
+      volume: volumeOf(call.request),
+      milliseconds: performance.now() - started,
+    });
+    handler(call.request).then(
+      (response) => {
+        log({ ...record(), code: 'OK' });
+        respond(null, response);
+      },
+      (error: unknown) => {
+        const answer = statusOf(error, method);
+        log({
+          ...record(),
+          code: status[answer.code],
+          message: answer.details,
+          ...(answer.code === status.INTERNAL ? { error } : {}),
+        });
+        respond(answer as ServerErrorResponse, null);
+      },
+    );
+  };
+}
+
+function volumeOf(request: unknown): string | undefined {
+  const { volumeId, name } = request as { volumeId?: string; name?: string };
+  return volumeId || name || undefined;
+}
+
+/** A record as a line of text: `NodeStageVolume volume="vol-1f…" 12.3 ms OK`. */
+export function callLine({ method, volume, milliseconds, code, message, error }: CallRecord): string {
+  const parts = [method];
+  if (volume !== undefined) parts.push(`volume=${JSON.stringify(volume)}`);
+  parts.push(`${milliseconds.toFixed(1)} ms`, code);
+  if (message !== undefined) parts.push(JSON.stringify(message));
+  if (error instanceof Error && error.stack !== undefined) parts.push(`\n${error.stack}`);
+  return parts.join(' ');
+}

@@ -1,0 +1,132 @@
+import { readParameters, type Source, sourceName } from '../controller/parameters.ts';
+import { type Volume, volumeId } from '../controller/volume.ts';
+import { createVolume, deleteVolume, listVolumes, readVolume } from '../controller/volumes.ts';
+import { InvalidError } from '../dataset/errors.ts';
+import type { Repository } from '../dataset/repository.ts';
+import { isExclusive, kindFor } from './access.ts';
+import type { Handler } from './call.ts';
+import { requiredName } from './check.ts';
+import { sizeOf } from './int64.ts';
+import type { KeyedLock } from './lock.ts';
+import type {
+  ControllerCapability,
+  ControllerGetCapabilitiesResponse,
+  CreateVolumeRequest,
+  CreateVolumeResponse,
+  DeleteVolumeRequest,
+  ListVolumesRequest,
+  ListVolumesResponse,
+  ValidateVolumeCapabilitiesRequest,
+  ValidateVolumeCapabilitiesResponse,
+} from './messages/controller.ts';
+import type { Empty } from './messages/identity.ts';
+import type { CapacityRange, StringMap, VolumeMessage } from './messages/volume.ts';
+
+const capabilities: readonly ControllerCapability[] = [
+  'CREATE_DELETE_VOLUME',
+  'LIST_VOLUMES',
+  'SINGLE_NODE_MULTI_WRITER',
+];
+
+export interface ControllerService {
+  readonly ControllerGetCapabilities: Handler<Empty, ControllerGetCapabilitiesResponse>;
+  readonly CreateVolume: Handler<CreateVolumeRequest, CreateVolumeResponse>;
+  readonly DeleteVolume: Handler<DeleteVolumeRequest, Empty>;
+  readonly ListVolumes: Handler<ListVolumesRequest, ListVolumesResponse>;
+  readonly ValidateVolumeCapabilities: Handler<ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse>;
+}
+
+/** The Controller's calls over a repository. @param lock by volume id; one process has one. */
+export function createController(repository: Repository, lock: KeyedLock): ControllerService {
+  return {
+    ControllerGetCapabilities: async () => ({ capabilities: capabilities.map((type) => ({ rpc: { type } })) }),
+
+    async CreateVolume(request) {
+      const name = requiredName(request.name, 'name');
+      const kind = kindFor(request.volumeCapabilities);
+      refuseSource(request);
+      refuseMutable(request.mutableParameters);
+      const source = readParameters(request.parameters);
+      const capacity = rangeOf(request.capacityRange);
+      const volume = await lock(volumeId(name), () => createVolume(repository, { name, kind, source, capacity }));
+      return { volume: messageOf(volume) };
+    },
+
+    async DeleteVolume(request) {
+      const id = requiredName(request.volumeId, 'volume_id');
+      await lock(id, () => deleteVolume(repository, id));
+      return {};
+    },
+
+    async ListVolumes({ maxEntries, startingToken }) {
+      if (maxEntries < 0) throw new InvalidError(`max_entries is ${maxEntries}: give 0 for no limit, or more`);
+      const { volumes, next = '' } = await listVolumes(repository, {
+        ...(startingToken === '' ? {} : { after: startingToken }),
+        ...(maxEntries === 0 ? {} : { limit: maxEntries }),
+      });
+      return { entries: volumes.map((volume) => ({ volume: messageOf(volume) })), nextToken: next };
+    },
+
+    async ValidateVolumeCapabilities(request) {
+      const id = requiredName(request.volumeId, 'volume_id');
+      if (request.volumeCapabilities.length === 0) throw new InvalidError('volume_capabilities is missing');
+      const volume = await readVolume(repository, id);
+      const fault = faultOf(volume, request);
+      if (fault !== undefined) return { message: fault };
+      const { volumeContext, volumeCapabilities, parameters } = request;
+      return { confirmed: { volumeContext, volumeCapabilities, parameters } };
+    },
+  };
+}
+
+/** What of the request doesn't hold for the volume; undefined where all does. */
+function faultOf(volume: Volume, request: ValidateVolumeCapabilitiesRequest): string | undefined {
+  try {
+    for (const capability of request.volumeCapabilities) isExclusive(capability, volume.kind);
+    refuseMutable(request.mutableParameters);
+    if (Object.keys(request.parameters).length > 0) checkSource(volume, readParameters(request.parameters));
+    const context = contextOf(volume);
+    for (const [key, value] of Object.entries(request.volumeContext)) {
+      if (key in context && context[key] !== value)
+        throw new InvalidError(`the volume's ${key} is ${context[key]}, not ${value}`);
+    }
+    return undefined;
+  } catch (error) {
+    if (error instanceof InvalidError) return error.message;
+    throw error;
+  }
+}
+
+function checkSource(volume: Volume, source: Source): void {
+  if (sourceName(volume) === sourceName(source)) return;
+  throw new InvalidError(`the volume was made from ${sourceName(volume)}, not ${sourceName(source)}`);
+}
+
+function refuseSource({ volumeContentSource }: CreateVolumeRequest): void {
+  if (volumeContentSource === null) return;
+  throw new InvalidError('volume_content_source is not served: name a dataset and a version by parameters');
+}
+
+function refuseMutable(parameters: StringMap): void {
+  const [key] = Object.keys(parameters);
+  if (key === undefined) return;
+  throw new InvalidError(`mutable parameter ${JSON.stringify(key)}: there are none that can change later`, {
+    facts: { parameter: key },
+  });
+}
+
+/** Zero says nothing about a bound. */
+function rangeOf(range: CapacityRange | null): { required?: number; limit?: number } {
+  const required = sizeOf(range?.requiredBytes ?? '0', 'capacity_range.required_bytes');
+  const limit = sizeOf(range?.limitBytes ?? '0', 'capacity_range.limit_bytes');
+  return { ...(required === 0 ? {} : { required }), ...(limit === 0 ? {} : { limit }) };
+}
+
+function messageOf(volume: Volume): VolumeMessage {
+  return { volumeId: volume.id, capacityBytes: volume.capacityBytes, volumeContext: contextOf(volume) };
+}
+
+/** For people who look at the PersistentVolume; the record in the repository is what counts. */
+function contextOf({ dataset, version, kind }: Volume): StringMap {
+  return { dataset, version, kind };
+}

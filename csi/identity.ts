@@ -1,0 +1,29 @@
+import type { Handler } from './call.ts';
+import type {
+  Empty,
+  GetPluginCapabilitiesResponse,
+  GetPluginInfoResponse,
+  ProbeResponse,
+} from './messages/identity.ts';
+
+/** Clusters name the plugin by it: in a StorageClass as `provisioner`, in a CSIDriver as its name. */
+export const PLUGIN_NAME = 'csi.larder.dev';
+
+export interface IdentityService {
+  readonly GetPluginInfo: Handler<Empty, GetPluginInfoResponse>;
+  readonly GetPluginCapabilities: Handler<Empty, GetPluginCapabilitiesResponse>;
+  readonly Probe: Handler<Empty, ProbeResponse>;
+}
+
+/** @param options.version of Larder; `controller` where this process answers the Controller's calls too. */
+export function createIdentity(options: { readonly version: string; readonly controller: boolean }): IdentityService {
+  return {
+    GetPluginInfo: async () => ({ name: PLUGIN_NAME, vendorVersion: options.version }),
+    GetPluginCapabilities: async () => ({
+      capabilities: options.controller ? [{ service: { type: 'CONTROLLER_SERVICE' } }] : [],
+    }),
+    // It answers, so it is ready. A repository that is away must not fail the probe: the plugin would be restarted for it, and
+    // what is staged reads on without a repository.
+    Probe: async () => ({ ready: { value: true } }),
+  };
+}

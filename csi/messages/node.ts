@@ -1,0 +1,52 @@
+import type { StringMap, VolumeCapability } from './volume.ts';
+
+export interface NodeStageVolumeRequest {
+  readonly volumeId: string;
+  readonly stagingTargetPath: string;
+  readonly volumeCapability: VolumeCapability | null;
+  readonly volumeContext: StringMap;
+}
+
+export interface NodeUnstageVolumeRequest {
+  readonly volumeId: string;
+  readonly stagingTargetPath: string;
+}
+
+export interface NodePublishVolumeRequest {
+  readonly volumeId: string;
+  readonly stagingTargetPath: string;
+  readonly targetPath: string;
+  readonly volumeCapability: VolumeCapability | null;
+  readonly readonly: boolean;
+}
+
+export interface NodeUnpublishVolumeRequest {
+  readonly volumeId: string;
+  readonly targetPath: string;
+}
+
+export interface NodeGetVolumeStatsRequest {
+  readonly volumeId: string;
+  readonly volumePath: string;
+}
+
+export interface NodeGetVolumeStatsResponse {
+  readonly usage: readonly VolumeUsage[];
+}
+
+export interface VolumeUsage {
+  readonly unit: 'BYTES' | 'INODES';
+  readonly total: number;
+  readonly used: number;
+  readonly available: number;
+}
+
+export type NodeCapability = 'STAGE_UNSTAGE_VOLUME' | 'GET_VOLUME_STATS' | 'SINGLE_NODE_MULTI_WRITER';
+
+export interface NodeGetCapabilitiesResponse {
+  readonly capabilities: readonly { readonly rpc: { readonly type: NodeCapability } }[];
+}
+
+export interface NodeGetInfoResponse {
+  readonly nodeId: string;
+}

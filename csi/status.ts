@@ -1,0 +1,44 @@
+import { status } from '@grpc/grpc-js';
+import { CapacityError } from '../controller/capacity.ts';
+import { PageError } from '../controller/volumes.ts';
+import { type ErrorKind, isErrno, LarderError } from '../dataset/errors.ts';
+import { InUseError } from '../node/service-types.ts';
+import { PendingError, PreconditionError } from './errors.ts';
+
+/** The status that answers a failed call. */
+export interface CallStatus {
+  readonly code: status;
+  readonly details: string;
+}
+
+const byKind: Record<Exclude<ErrorKind, 'conflict'>, status> = {
+  'not-found': status.NOT_FOUND,
+  invalid: status.INVALID_ARGUMENT,
+  unavailable: status.UNAVAILABLE,
+  corrupt: status.DATA_LOSS,
+};
+
+/** Calls that make something: a conflict there means that it exists with other properties. */
+const making: ReadonlySet<string> = new Set(['CreateVolume', 'NodeStageVolume', 'NodePublishVolume']);
+
+/** A status travels in a header, and headers have a limit; in characters. */
+const DETAILS_LIMIT = 2000;
+
+/** The one map from what went wrong to a gRPC status. `method` is the call's name, such as `CreateVolume`. */
+export function statusOf(error: unknown, method: string): CallStatus {
+  const message = error instanceof Error ? error.message : String(error);
+  return { code: codeOf(error, method), details: message.slice(0, DETAILS_LIMIT) };
+}
+
+function codeOf(error: unknown, method: string): status {
+  if (error instanceof CapacityError) return status.OUT_OF_RANGE;
+  if (error instanceof InUseError || error instanceof PreconditionError) return status.FAILED_PRECONDITION;
+  // "Start over" and "try again later" have the same code.
+  if (error instanceof PendingError || error instanceof PageError) return status.ABORTED;
+  if (error instanceof LarderError) {
+    if (error.kind !== 'conflict') return byKind[error.kind];
+    return making.has(method) ? status.ALREADY_EXISTS : status.ABORTED;
+  }
+  if (isErrno(error, 'ENOSPC') || isErrno(error, 'EDQUOT')) return status.RESOURCE_EXHAUSTED;
+  return status.INTERNAL;
+}
