@@ -1,0 +1,197 @@
+import { randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import type { Digest } from '../dataset/digest.ts';
+import { isErrno, UnavailableError } from '../dataset/errors.ts';
+import { syncfs } from '../system/calls.ts';
+import { tryLock } from '../system/lock.ts';
+import { readJournals } from './journal.ts';
+import { type Layout, latePath, layoutOf, makeLayout, objectPath } from './layout.ts';
+import { ObjectWriter, type Placed } from './object-writer.ts';
+
+/** A node's cache, held by this process. What is in it is in its directory; nothing of it is remembered here. */
+export interface Cache extends AsyncDisposable {
+  readonly layout: Layout;
+  readonly bootId: string;
+
+  /** Whether the object is there, whole. */
+  has(id: Digest): boolean;
+
+  /** Where the object is, or will be. */
+  objectPath(id: Digest): string;
+
+  /** Gives a present object its second name, in late/; that it has it already is no error. ENOENT where it is not present. */
+  ensureLate(id: Digest): void;
+
+  /** Removes both names. What has the file open, or has its dentry in an overlay, keeps it. @returns whether it was there */
+  remove(id: Digest): boolean;
+
+  /** A writer for this thread. Whoever made it closes it. */
+  writer(): ObjectWriter;
+
+  /** A name for a writer on another thread. */
+  writerName(): string;
+
+  /** To be told of what a writer on another thread placed. */
+  announce(placed: readonly Placed[]): void;
+
+  /** Calls `listener` for every object that is placed from now on. */
+  onPlaced(listener: (placed: readonly Placed[]) => void): void;
+
+  /** Takes over the journal of a writer, also one on another thread: removed once what it names is on the disk. */
+  adoptJournal(file: string): void;
+
+  /** Resolves when everything that adopted journals name is on the disk. */
+  sealed(): Promise<void>;
+
+  close(): Promise<void>;
+}
+
+export interface OpenCacheOptions {
+  /** Made if it is not there. */
+  readonly directory: string;
+  /** The kernel's; another one than a journal tells means that the machine went down since. */
+  readonly bootId?: string;
+  readonly onWarning?: (message: string) => void;
+}
+
+/**
+ * Takes a cache over: sweeps what a killed daemon left half written, and, where the machine crashed, drops the objects that had
+ * not reached the disk for certain.
+ * @throws UnavailableError if another process has it
+ */
+export async function openCache({ directory, bootId = currentBootId(), onWarning }: OpenCacheOptions): Promise<Cache> {
+  const layout = layoutOf(directory);
+  mkdirSync(directory, { recursive: true });
+  const lock = tryLock(layout.lock, 'exclusive');
+  if (!lock) {
+    const owner = readFileSync(layout.lock, 'utf8').trim() || 'unknown';
+    throw new UnavailableError(
+      `the cache ${directory} is in use by process ${owner}: ask that daemon, or set LARDER_CACHE to another directory`,
+      { facts: { cache: directory, pid: Number(owner) || undefined } },
+    );
+  }
+  const descriptor = openSync(directory, 'r');
+  const retired: string[] = [];
+  try {
+    writeFileSync(layout.lock, `${process.pid}\n`);
+    makeLayout(layout);
+    for (const name of readdirSync(layout.incoming))
+      rmSync(`${layout.incoming}/${name}`, { recursive: true, force: true });
+    retired.push(...recover(layout, bootId));
+  } catch (error) {
+    closeSync(descriptor);
+    lock.release();
+    throw error;
+  }
+
+  const listeners: ((placed: readonly Placed[]) => void)[] = [];
+  let sealing: Promise<void> | undefined;
+  const session = randomBytes(6).toString('hex');
+  let writers = 0;
+
+  const seal = async () => {
+    while (retired.length > 0) {
+      const files = retired.splice(0);
+      try {
+        await syncfs(descriptor);
+      } catch (error) {
+        onWarning?.(
+          `the disk of the cache ${directory} failed (${(error as Error).message}): dropping the objects that it may not have`,
+        );
+        dropObjects(layout, new Set(files));
+      }
+      for (const file of files) rmSync(file, { force: true });
+    }
+  };
+
+  const startSealing = () => {
+    sealing ??= seal().finally(() => {
+      sealing = undefined;
+    });
+  };
+  if (retired.length > 0) startSealing();
+
+  const cache: Cache = {
+    layout,
+    bootId,
+    has: (id) => existsSync(objectPath(layout, id)),
+    objectPath: (id) => objectPath(layout, id),
+    ensureLate: (id) => {
+      try {
+        linkSync(objectPath(layout, id), latePath(layout, id));
+      } catch (error) {
+        if (!isErrno(error, 'EEXIST')) throw error;
+      }
+    },
+    remove: (id) => removeObject(layout, id),
+    writer: () =>
+      new ObjectWriter({
+        layout,
+        name: cache.writerName(),
+        bootId,
+        onPlaced: cache.announce,
+        onRetired: cache.adoptJournal,
+      }),
+    writerName: () => `${session}-${writers++}`,
+    announce: (placed) => {
+      for (const listener of listeners) listener(placed);
+    },
+    onPlaced: (listener) => {
+      listeners.push(listener);
+    },
+    adoptJournal: (file) => {
+      retired.push(file);
+      startSealing();
+    },
+    sealed: async () => {
+      while (sealing) await sealing;
+    },
+    close: async () => {
+      await cache.sealed();
+      closeSync(descriptor);
+      lock.release();
+    },
+    [Symbol.asyncDispose]: () => cache.close(),
+  };
+  return cache;
+}
+
+/** Changes with every boot of the kernel. */
+export function currentBootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+}
+
+/**
+ * Journals of this boot tell of objects that are whole in the page cache; those of another, of objects that may be torn.
+ * @returns the journals, which go once the disk has what they tell, and what was done about them
+ */
+function recover(layout: Layout, bootId: string): string[] {
+  const journals = readJournals(layout.journal);
+  dropObjects(layout, new Set(journals.filter((journal) => journal.bootId !== bootId).map(({ file }) => file)));
+  return journals.map(({ file }) => file);
+}
+
+function dropObjects(layout: Layout, journals: ReadonlySet<string>): void {
+  for (const { file, ids } of readJournals(layout.journal)) {
+    if (journals.has(file)) for (const id of ids) removeObject(layout, id);
+  }
+}
+
+function removeObject(layout: Layout, id: Digest): boolean {
+  const object = objectPath(layout, id);
+  const present = existsSync(object);
+  // late/ first: after a crash in between, the object is still found where it is looked for first.
+  rmSync(latePath(layout, id), { force: true });
+  rmSync(object, { force: true });
+  return present;
+}

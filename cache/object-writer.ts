@@ -1,0 +1,171 @@
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
+import type { Digest } from '../dataset/digest.ts';
+import { isErrno, UnavailableError } from '../dataset/errors.ts';
+import { Journal } from './journal.ts';
+import { type Layout, objectPath } from './layout.ts';
+
+/** An object that was put into objects/. */
+export interface Placed {
+  readonly id: Digest;
+  /** In bytes. */
+  readonly size: number;
+}
+
+export interface ObjectWriterOptions {
+  readonly layout: Layout;
+  /** Unlike any other writer's of this cache. */
+  readonly name: string;
+  readonly bootId: string;
+  readonly onPlaced: (placed: readonly Placed[]) => void;
+  /** See `Journal`. */
+  readonly onRetired: (file: string) => void;
+}
+
+/** How much waits for one journal entry, and so for one flush of the disk. */
+const BATCH_FILES = 128;
+const BATCH_BYTES = 16 * 1024 * 1024;
+
+/** Permission bits of every object: nobody writes to it, whoever may see the mount may read it. */
+const OBJECT_MODE = 0o444;
+
+/**
+ * Puts objects into a cache. Every call is synchronous: a writer belongs on a worker thread, where it makes files as fast as the
+ * kernel does. Objects become visible whole, in batches, with `flush`.
+ */
+export class ObjectWriter {
+  readonly #layout: Layout;
+  readonly #folder: string;
+  readonly #journal: Journal;
+  readonly #onPlaced: (placed: readonly Placed[]) => void;
+  readonly #pending = new Map<Digest, { temporary: string; size: number }>();
+  #pendingBytes = 0;
+  #serial = 0;
+
+  constructor(options: ObjectWriterOptions) {
+    const { layout, name, bootId, onPlaced, onRetired } = options;
+    this.#layout = layout;
+    this.#folder = `${layout.incoming}/${name}`;
+    this.#journal = new Journal({ directory: layout.journal, name, bootId, onRetired });
+    this.#onPlaced = onPlaced;
+    mkdirSync(this.#folder);
+  }
+
+  /** Whether the object is in place, or will be with the next `flush`. */
+  has(id: Digest): boolean {
+    return this.#pending.has(id) || existsSync(objectPath(this.#layout, id));
+  }
+
+  isPending(id: Digest): boolean {
+    return this.#pending.has(id);
+  }
+
+  /** Writes a whole object. The caller has checked that `bytes` are what `id` says. */
+  put(id: Digest, bytes: Uint8Array): void {
+    if (this.has(id)) return;
+    const file = this.begin(id);
+    try {
+      file.write(bytes, 0);
+    } catch (error) {
+      file.abort();
+      throw error;
+    }
+    file.finish(bytes.length);
+  }
+
+  /** Begins an object that is written part by part. It must end with `finish` or `abort`. */
+  begin(id: Digest): ObjectFile {
+    const temporary = `${this.#folder}/${this.#serial++}`;
+    const descriptor = this.#guarded(id, () => openSync(temporary, 'wx', OBJECT_MODE));
+    let end = 0;
+    return {
+      write: (bytes, position) => {
+        end = Math.max(end, position + bytes.length);
+        for (let at = 0; at < bytes.length; ) {
+          at += this.#guarded(id, () => writeSync(descriptor, bytes, at, bytes.length - at, position + at));
+        }
+      },
+      finish: (size) => {
+        if (end !== size) ftruncateSync(descriptor, size);
+        closeSync(descriptor);
+        this.#pending.set(id, { temporary, size });
+        this.#pendingBytes += size;
+        if (this.#pending.size >= BATCH_FILES || this.#pendingBytes >= BATCH_BYTES) this.flush();
+      },
+      abort: () => {
+        closeSync(descriptor);
+        unlinkSync(temporary);
+      },
+    };
+  }
+
+  /** Makes everything written so far visible. */
+  flush(): void {
+    if (this.#pending.size === 0) return;
+    const pending = [...this.#pending];
+    this.#pending.clear();
+    this.#pendingBytes = 0;
+    const placed: Placed[] = [];
+    try {
+      this.#journal.record(pending.map(([id]) => id));
+      for (const [id, { temporary, size }] of pending) {
+        const path = objectPath(this.#layout, id);
+        // A second writer may have been faster. Its inode stays, since late/ and mounts may have it already.
+        if (existsSync(path)) unlinkSync(temporary);
+        else renameSync(temporary, path);
+        placed.push({ id, size });
+      }
+    } catch (error) {
+      for (const [, { temporary }] of pending.slice(placed.length)) rmSync(temporary, { force: true });
+      throw this.#translated(error, pending[placed.length]![0]);
+    } finally {
+      if (placed.length > 0) this.#onPlaced(placed);
+    }
+  }
+
+  /** To be called when writing pauses: lets the journal go to be sealed. */
+  pause(): void {
+    this.flush();
+    this.#journal.retire();
+  }
+
+  /** Flushes and gives up the writer's name. */
+  close(): void {
+    this.pause();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  #guarded<T>(id: Digest, act: () => T): T {
+    try {
+      return act();
+    } catch (error) {
+      throw this.#translated(error, id);
+    }
+  }
+
+  #translated(error: unknown, id: Digest): unknown {
+    if (!isErrno(error, 'ENOSPC') && !isErrno(error, 'EDQUOT')) return error;
+    const { directory } = this.#layout;
+    return new UnavailableError(
+      `the cache ${directory} has no room for object ${id}: free some with 'larder cache evict', or give it a larger disk`,
+      { cause: error, facts: { object: id, cache: directory, full: true } },
+    );
+  }
+}
+
+/** An object on its way. What is never written reads as zeros and takes no space. */
+export interface ObjectFile {
+  write(bytes: Uint8Array, position: number): void;
+  /** @param size the object's whole size in bytes */
+  finish(size: number): void;
+  abort(): void;
+}
