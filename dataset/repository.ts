@@ -1,0 +1,103 @@
+import { randomUUID } from 'node:crypto';
+import { resolve } from 'node:path';
+import type { Bucket } from './bucket/bucket.ts';
+import { directoryBucket } from './bucket/directory.ts';
+import { proveConditionalWrites } from './bucket/prove-conditions.ts';
+import { readObject } from './bucket/read-object.ts';
+import { ConflictError, CorruptError, InvalidError, NotFoundError } from './errors.ts';
+import { canonicalJson, parseCanonicalJson } from './format/canonical-json.ts';
+
+/** Where datasets are kept. A plain record that functions take. */
+export interface Repository {
+  /** A UUID made by `initRepository`: names what is kept elsewhere about this repository. */
+  readonly id: string;
+  /** As the user would write it: an absolute path or an `s3://` URL. */
+  readonly location: string;
+  readonly bucket: Bucket;
+}
+
+const KEY = 'repository.json';
+const FORMAT = 1;
+const LIMIT = 64 * 1024;
+
+/** Opens what `initRepository` made. Close its bucket when done. */
+export async function openRepository(location: string): Promise<Repository> {
+  const { bucket, location: place } = bucketAt(location);
+  try {
+    const id = await readId(bucket, place);
+    if (id === undefined)
+      throw new NotFoundError(
+        `there is no repository at ${place}; make one with 'larder repository init --repository ${place}'`,
+        {
+          facts: { repository: place },
+        },
+      );
+    return { id, location: place, bucket };
+  } catch (error) {
+    await bucket.close();
+    throw error;
+  }
+}
+
+/**
+ * Makes a repository, or opens the one that is there. The place must be empty otherwise, and its store must keep conditional
+ * writes: that is tried out, and refused with the reason where it does not.
+ */
+export async function initRepository(location: string): Promise<Repository> {
+  const { bucket, location: place } = bucketAt(location);
+  try {
+    let id = await readId(bucket, place);
+    if (id === undefined) {
+      for await (const { key } of bucket.list(''))
+        throw new InvalidError(`${place} is neither empty nor a repository: it has ${key}; choose another place`, {
+          facts: { repository: place, key },
+        });
+      await proveConditionalWrites(bucket);
+      id = randomUUID();
+      const object = Buffer.from(canonicalJson({ format: FORMAT, id, made: new Date().toISOString() }), 'utf8');
+      try {
+        await bucket.put(KEY, object, { condition: 'absent' });
+      } catch (error) {
+        if (!(error instanceof ConflictError)) throw error;
+        id = (await readId(bucket, place))!;
+      }
+    }
+    return { id, location: place, bucket };
+  } catch (error) {
+    await bucket.close();
+    throw error;
+  }
+}
+
+function bucketAt(location: string): { readonly bucket: Bucket; readonly location: string } {
+  if (location === '') throw new InvalidError('a repository needs a place: a directory');
+  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(location)?.[1];
+  if (scheme !== undefined)
+    throw new InvalidError(`a repository cannot be at ${location}: only directories are supported, not ${scheme}://`, {
+      facts: { repository: location },
+    });
+  const path = resolve(location);
+  return { bucket: directoryBucket(path), location: path };
+}
+
+async function readId(bucket: Bucket, place: string): Promise<string | undefined> {
+  const name = `${KEY} in ${place}`;
+  let bytes: Buffer;
+  try {
+    ({ bytes } = await readObject(bucket, KEY, LIMIT));
+  } catch (error) {
+    if (error instanceof NotFoundError) return undefined;
+    throw error;
+  }
+  const { format, id } = parseCanonicalJson(name, bytes);
+  if (typeof format === 'number' && format > FORMAT)
+    throw new InvalidError(
+      `the repository at ${place} has the format ${format}; this version of Larder knows ${FORMAT}: use a newer one`,
+      {
+        facts: { repository: place, format },
+      },
+    );
+  if (format !== FORMAT || typeof id !== 'string' || !/^[0-9a-f-]{36}$/.test(id))
+    throw new CorruptError(`${name} is damaged: it has no format and id`, { facts: { object: KEY } });
+  return id;
+}
