@@ -9,3 +9,4 @@ export * from './calls/loop.ts';
 export * from './calls/mount.ts';
 export * from './calls/process.ts';
 export * from './calls/xattr.ts';
+export * from './calls/xfs.ts';
