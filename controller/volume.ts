@@ -1,5 +1,15 @@
 import { type Digest, isDigest, sha256 } from '../dataset/digest.ts';
 import { CorruptError } from '../dataset/errors.ts';
+import { canonicalJson, parseCanonicalJson } from '../dataset/format/canonical-json.ts';
+
+/*
+ * A volume's record: canonical JSON (dataset/format/canonical-json.ts) of
+ *
+ *     {"capacityBytes":1073741824,"created":"2026-01-02T03:04:05.678Z","dataset":"birds","format":1,"id":"vol-…","kind":"workspace",
+ *      "name":"pvc-…","ref":"v3","version":version id}
+ *
+ * under the key volumes/<id>. `ref` may be missing. Fields that a reader does not know are none of its business.
+ */
 
 /** `pinned`: read-only, one version. `workspace`: writable, copy-on-write on a version. */
 export type VolumeKind = 'pinned' | 'workspace';
@@ -22,6 +32,10 @@ export interface Volume {
 }
 
 const FORMAT = 1;
+
+/** The longest record, in bytes. */
+export const VOLUME_LIMIT = 16 * 1024;
+
 const ID = /^vol-[0-9a-f]{32}$/;
 
 /** The id follows from the name, so that a repeated creation finds the first one's volume without any index. */
@@ -34,27 +48,26 @@ export function isVolumeId(id: string): boolean {
   return ID.test(id);
 }
 
-/** A volume's record as bytes: JSON in UTF-8, docs/formats.md has the fields. */
 export function encodeVolume(volume: Volume): Buffer {
-  return Buffer.from(`${JSON.stringify({ format: FORMAT, ...volume })}\n`, 'utf8');
+  return Buffer.from(canonicalJson({ format: FORMAT, ...volume }), 'utf8');
 }
 
 /**
  * Reads a record; `key` names it in errors.
  * Errors: CorruptError that names the field at fault.
  */
-export function decodeVolume(bytes: Uint8Array, key: string): Volume {
-  const fields = parse(bytes, key);
+export function decodeVolume(bytes: Buffer, key: string): Volume {
+  const fields = parseCanonicalJson(key, bytes);
   const { format, id, name, kind, dataset, ref, version, capacityBytes, created } = fields;
   const check = (field: string, holds: boolean) => {
     if (!holds)
-      throw new CorruptError(`${key} is not a volume's record: ${field} is ${JSON.stringify(fields[field])}`, {
-        facts: { key, field },
+      throw new CorruptError(`${key} is damaged: ${field} is ${JSON.stringify(fields[field])}`, {
+        facts: { object: key, field },
       });
   };
   check('format', format === FORMAT);
-  check('id', typeof id === 'string' && key === volumeKey(id));
   check('name', typeof name === 'string' && name !== '');
+  check('id', typeof id === 'string' && key === volumeKey(id) && id === volumeId(name as string));
   check('kind', kind === 'pinned' || kind === 'workspace');
   check('dataset', typeof dataset === 'string' && dataset !== '');
   check('ref', ref === undefined || (typeof ref === 'string' && ref !== ''));
@@ -67,15 +80,4 @@ export function decodeVolume(bytes: Uint8Array, key: string): Volume {
 /** Where a volume's record lies. */
 export function volumeKey(id: string): string {
   return `volumes/${id}`;
-}
-
-function parse(bytes: Uint8Array, key: string): Record<string, unknown> {
-  let value: unknown;
-  try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch (cause) {
-    throw new CorruptError(`${key} is not a volume's record: it is not JSON`, { cause, facts: { key } });
-  }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-  throw new CorruptError(`${key} is not a volume's record: it is not a JSON object`, { facts: { key } });
 }

@@ -1,11 +1,21 @@
 import type { Bucket } from '../dataset/bucket/bucket.ts';
+import { readObject } from '../dataset/bucket/read-object.ts';
 import { ConflictError, InvalidError, NotFoundError } from '../dataset/errors.ts';
 import { resolveName } from '../dataset/refs.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { readVersion } from '../dataset/version.ts';
 import { type CapacityRange, fitsRange, pinnedCapacity, workspaceCapacity } from './capacity.ts';
 import { type Source, sourceName } from './parameters.ts';
-import { decodeVolume, encodeVolume, isVolumeId, type Volume, type VolumeKind, volumeId, volumeKey } from './volume.ts';
+import {
+  decodeVolume,
+  encodeVolume,
+  isVolumeId,
+  VOLUME_LIMIT,
+  type Volume,
+  type VolumeKind,
+  volumeId,
+  volumeKey,
+} from './volume.ts';
 
 export interface VolumeRequest {
   readonly name: string;
@@ -108,9 +118,7 @@ async function findVolume(bucket: Bucket, id: string): Promise<Volume | undefine
   if (!isVolumeId(id)) return undefined;
   const key = volumeKey(id);
   try {
-    const parts: Buffer[] = [];
-    for await (const part of (await bucket.get(key)).body) parts.push(part);
-    return decodeVolume(Buffer.concat(parts), key);
+    return decodeVolume((await readObject(bucket, key, VOLUME_LIMIT)).bytes, key);
   } catch (error) {
     if (error instanceof NotFoundError) return undefined;
     throw error;

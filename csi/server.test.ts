@@ -1,0 +1,117 @@
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { status } from '@grpc/grpc-js';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type CsiClient, connectCsi } from '../test/csi/client.ts';
+import { type CallRecord, callLine } from './call.ts';
+import { createIdentity } from './identity.ts';
+import { type CsiServer, startCsiServer } from './server.ts';
+
+let directory: string;
+let server: CsiServer | undefined;
+let client: CsiClient | undefined;
+const records: CallRecord[] = [];
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'larder-server-'));
+  records.length = 0;
+});
+afterEach(async () => {
+  client?.close();
+  await server?.close();
+  server = undefined;
+  rmSync(directory, { recursive: true });
+});
+
+const identity = createIdentity({ version: '1', controller: false });
+
+/** Starts a server whose probe does what the test wants. */
+async function start(probe = identity.Probe): Promise<string> {
+  server = await startCsiServer({
+    endpoint: `unix://${directory}/csi.sock`,
+    services: { Identity: { ...identity, Probe: probe } },
+    log: (record) => records.push(record),
+  });
+  client = connectCsi(server.path);
+  return server.path;
+}
+
+describe('the server', () => {
+  it('lets calls end that are under way when it stops, and removes its socket', async () => {
+    const working = Promise.withResolvers<void>();
+    const release = Promise.withResolvers<void>();
+    const path = await start(async () => {
+      working.resolve();
+      await release.promise;
+      return { ready: { value: true } };
+    });
+    const answer = client?.call('Probe');
+    await working.promise;
+    const closed = server?.close();
+    server = undefined;
+    await sleep(50);
+    release.resolve();
+    expect(await answer).toEqual({ ready: { value: true } });
+    await closed;
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it('does not wait for a call longer than it is told to', async () => {
+    const working = Promise.withResolvers<void>();
+    await start(() => {
+      working.resolve();
+      return new Promise(() => {});
+    });
+    const answer = client?.fail('Probe');
+    await working.promise;
+    await server?.close(50);
+    server = undefined;
+    expect((await answer)?.code).toBe(status.CANCELLED);
+  });
+
+  it('takes the place of one that has stopped', async () => {
+    await start();
+    client?.close();
+    await server?.close();
+    await start();
+    expect(await client?.call('Probe')).toEqual({ ready: { value: true } });
+  });
+
+  it('is not started twice on one socket', async () => {
+    await start();
+    const second = startCsiServer({
+      endpoint: `unix://${directory}/csi.sock`,
+      services: { Identity: identity },
+      log: () => {},
+    });
+    await expect(second).rejects.toThrow(/another process listens/);
+    expect(await client?.call('Probe')).toEqual({ ready: { value: true } });
+  });
+
+  it('answers a fault of its own with INTERNAL, and logs where it came from', async () => {
+    await start(async () => {
+      throw new TypeError('cannot read \u{e9}\nof undefined');
+    });
+    expect(await client?.fail('Probe')).toEqual({
+      code: status.INTERNAL,
+      details: 'cannot read \u{e9}\nof undefined',
+    });
+    expect(records).toMatchObject([{ method: 'Probe', code: 'INTERNAL' }]);
+    expect(callLine(records[0] as CallRecord)).toMatch(
+      /^Probe \d+\.\d ms INTERNAL "cannot.*\n.*TypeError.*server\.test\.ts/s,
+    );
+  });
+
+  it('writes one line for a call that failed as calls may, whatever its names contain', () => {
+    const record: CallRecord = {
+      method: 'CreateVolume',
+      volume: 'a\nforged line',
+      milliseconds: 12.34,
+      code: 'NOT_FOUND',
+      message: 'no\ndataset',
+    };
+    expect(callLine(record)).toBe('CreateVolume volume="a\\nforged line" 12.3 ms NOT_FOUND "no\\ndataset"');
+  });
+});

@@ -1,0 +1,40 @@
+import { status } from '@grpc/grpc-js';
+import { describe, expect, it } from 'vitest';
+import { CapacityError } from '../controller/capacity.ts';
+import { PageError } from '../controller/volumes.ts';
+import { ConflictError, CorruptError, InvalidError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
+import { InUseError } from '../node/service-types.ts';
+import { PendingError, PreconditionError } from './errors.ts';
+import { statusOf } from './status.ts';
+
+describe('the status of a failed call', () => {
+  it.each([
+    [new NotFoundError('x'), 'NOT_FOUND'],
+    [new InvalidError('x'), 'INVALID_ARGUMENT'],
+    [new UnavailableError('x'), 'UNAVAILABLE'],
+    [new CorruptError('x'), 'DATA_LOSS'],
+    [new CapacityError('x'), 'OUT_OF_RANGE'],
+    [new InUseError('x'), 'FAILED_PRECONDITION'],
+    [new PreconditionError('x'), 'FAILED_PRECONDITION'],
+    [new PendingError('x'), 'ABORTED'],
+    [new PageError('x'), 'ABORTED'],
+    [Object.assign(new Error('x'), { code: 'ENOSPC' }), 'RESOURCE_EXHAUSTED'],
+    [Object.assign(new Error('x'), { code: 'EACCES' }), 'INTERNAL'],
+    [new TypeError('x'), 'INTERNAL'],
+    ['x', 'INTERNAL'],
+  ] as [unknown, keyof typeof status][])('tells what kind of failure it is: %o', (error, code) => {
+    expect(statusOf(error, 'CreateVolume')).toEqual({ code: status[code], details: 'x' });
+  });
+
+  it('of a conflict is that the thing exists, or to try again, as the call is', () => {
+    const conflict = new ConflictError('x');
+    for (const method of ['CreateVolume', 'NodeStageVolume', 'NodePublishVolume'])
+      expect(statusOf(conflict, method).code, method).toBe(status.ALREADY_EXISTS);
+    for (const method of ['DeleteVolume', 'NodeUnstageVolume'])
+      expect(statusOf(conflict, method).code, method).toBe(status.ABORTED);
+  });
+
+  it('carries no more text than a header holds', () => {
+    expect(statusOf(new Error('x'.repeat(100_000)), 'CreateVolume').details.length).toBe(2000);
+  });
+});
