@@ -1,6 +1,18 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { InvalidError, LarderError } from '../dataset/errors.ts';
+import { addBranch } from './commands/branch.ts';
+import { addCache } from './commands/cache.ts';
+import { addDelete } from './commands/delete.ts';
+import { addList } from './commands/list.ts';
+import { addMount } from './commands/mount.ts';
+import { addPrefetch } from './commands/prefetch.ts';
+import { addRepository } from './commands/repository.ts';
+import { addShow } from './commands/show.ts';
+import { addSnapshot } from './commands/snapshot.ts';
+import { addStatus } from './commands/status.ts';
+import { addTag } from './commands/tag.ts';
+import { addUnmount } from './commands/unmount.ts';
 import { EXIT, exitCodeOf } from './exit-code.ts';
 import { pathOf } from './help.ts';
 import { Interrupted } from './interrupt.ts';
@@ -45,8 +57,27 @@ export function createProgram(start: Start, host: Pick<Host, 'stdout' | 'stderr'
       outputError: () => {},
     });
 
+  program.commandsGroup('Repository:');
+  addRepository(program, start);
+  program.commandsGroup('Versions:');
+  addList(program, start);
+  addShow(program, start);
+  program.commandsGroup('Names:');
+  addTag(program, start);
+  addBranch(program, start);
+  addDelete(program, start);
+  program.commandsGroup('Mounts and workspaces:');
+  addMount(program, start);
+  addUnmount(program, start);
+  addSnapshot(program, start);
+  addStatus(program, start);
+  program.commandsGroup("The node's cache:");
+  addPrefetch(program, start);
+  addCache(program, start);
+  program.commandsGroup('Daemons:');
   program.commandsGroup('Help:').helpCommand('help [command]', 'print help for a command');
   for (const command of allCommands(program)) {
+    if (command.commands.length > 0) command.helpCommand('help [command]', 'print help for a command');
     command.exitOverride((error) => {
       if (error.exitCode === 0 || error.code === 'commander.help') throw error;
       throw new InvalidError(error.message.replace(/^error: /, ''), { facts: { help: `${pathOf(command)} --help` } });

@@ -1,0 +1,24 @@
+import { InvalidArgumentError } from 'commander';
+import { parseBytes } from './format.ts';
+
+/** Reads an option that is a size: `512M`, `20G`, `1.5 GiB`. @returns bytes */
+export function bytesOption(text: string): number {
+  const bytes = parseBytes(text);
+  if (bytes === undefined)
+    throw new InvalidArgumentError('A size is a number with K, M, G or T after it, such as 20G.');
+  return bytes;
+}
+
+/** Reads an option that is a whole number, one at least. */
+export function countOption(text: string): number {
+  const count = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(count) || count < 1) {
+    throw new InvalidArgumentError('It is a whole number, 1 at least.');
+  }
+  return count;
+}
+
+/** Collects an option that may be given several times. */
+export function collectOption(text: string, before: readonly string[] = []): readonly string[] {
+  return [...before, text];
+}

@@ -1,0 +1,63 @@
+import type { Command } from 'commander';
+import { shortId } from '../../dataset/digest.ts';
+import { log } from '../../dataset/history.ts';
+import { resolveName } from '../../dataset/refs.ts';
+import { countOption } from '../arguments.ts';
+import { sizeOfVersion, versionDocument, versionLine } from '../describe.ts';
+import { formatTimestamp } from '../format.ts';
+import { NAME_HELP, withExamples } from '../help.ts';
+import { namesOfVersions } from '../names.ts';
+import type { Start } from '../session.ts';
+
+interface Options {
+  readonly oneline?: boolean;
+  readonly number?: number;
+}
+
+/** `larder log` */
+export function addLog(program: Command, start: Start): void {
+  const command = program
+    .command('log')
+    .summary("list a dataset's versions, newest first")
+    .description('Lists the versions that lead to one, newest first.')
+    .argument('<name>', NAME_HELP)
+    .option('--oneline', 'one line a version')
+    .option('-n, --number <count>', 'at most so many versions', countOption)
+    .action(async (name: string, options: Options, command: Command) => {
+      const session = start(command);
+      const { output } = session;
+      const repository = await session.openRepository();
+      const { dataset, version } = await resolveName(repository, name);
+      const names = await namesOfVersions(repository, dataset);
+      let left = options.number ?? Number.POSITIVE_INFINITY;
+      let first = true;
+      for await (const each of log(repository, version)) {
+        if (left-- <= 0) break;
+        session.signal.throwIfAborted();
+        const here = names.get(each.id) ?? [];
+        output.document({ ...versionDocument(each), names: here });
+        if (options.oneline) {
+          output.line(versionLine(each, here, (text) => output.style('yellow', text)));
+        } else {
+          if (!first) output.line('');
+          const decoration = here.length > 0 ? ` ${output.style('cyan', `(${here.join(', ')})`)}` : '';
+          output.line(`${output.style('yellow', `version ${each.id}`)}${decoration}`);
+          if (each.parents.length > 1) output.line(`Merge:   ${each.parents.map(shortId).join(' ')}`);
+          output.line(`Author:  ${each.author}`);
+          output.line(`Date:    ${formatTimestamp(each.time)}`);
+          output.line(`Size:    ${sizeOfVersion(each)}`);
+          if (each.message !== '') {
+            output.line('');
+            for (const line of each.message.split('\n')) output.line(line === '' ? '' : `    ${line}`);
+          }
+        }
+        first = false;
+        await output.drain();
+      }
+    });
+  withExamples(command, [
+    ['log emoji', 'The history of main'],
+    ['log emoji@v16 --oneline -n 10', 'Ten versions back from a tag, one a line'],
+    ['log emoji --json', 'The history for a program, one document a version'],
+  ]);
+}
