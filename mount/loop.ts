@@ -108,9 +108,18 @@ export function loopDevicesOf(file: string): string[] {
 
 /** The file behind a loop device (`/dev/loop7`), or undefined where it has none. */
 export function backingFile(device: string): string | undefined {
-  const name = device.slice(device.lastIndexOf('/') + 1);
+  return attribute(device, 'backing_file');
+}
+
+/** Whether a loop device goes past the page cache. */
+export function isDirectIo(device: string): boolean {
+  return attribute(device, 'dio') === '1';
+}
+
+function attribute(device: string, name: string): string | undefined {
   try {
-    return readFileSync(`/sys/block/${name}/loop/backing_file`, 'utf8').replace(/\n$/, '');
+    const file = `/sys/block/${device.slice(device.lastIndexOf('/') + 1)}/loop/${name}`;
+    return readFileSync(file, 'utf8').replace(/\n$/, '');
   } catch (error) {
     if (isErrno(error, 'ENOENT') || isErrno(error, 'ENXIO') || isErrno(error, 'ENODEV')) return undefined;
     throw error;

@@ -1,0 +1,28 @@
+import { closeSync, openSync } from 'node:fs';
+import { isErrno } from '../dataset/errors.ts';
+import { thaw } from '../system/calls.ts';
+
+/**
+ * The program that `cloneWorkspace` starts: `thaw-guard.ts <mount point> <milliseconds>`. It says `ready`, and waits for a line
+ * (all went well: end), the end of its input (the other process died: thaw) or the time (thaw).
+ */
+const [at, milliseconds] = process.argv.slice(2);
+// Opened before the freeze: nothing of a frozen filesystem is looked up later.
+const filesystem = openSync(at!, 'r');
+
+function thawAndEnd(): void {
+  try {
+    thaw(filesystem);
+  } catch (error) {
+    // EINVAL: it is not frozen.
+    if (!isErrno(error, 'EINVAL')) throw error;
+  } finally {
+    closeSync(filesystem);
+  }
+  process.exit(0);
+}
+
+setTimeout(thawAndEnd, Number(milliseconds));
+process.stdin.once('data', () => process.exit(0));
+process.stdin.once('end', thawAndEnd);
+process.stdout.write('ready\n');

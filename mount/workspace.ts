@@ -1,0 +1,273 @@
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  statSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { bufferOf } from '../dataset/byte-string.ts';
+import type { DirectoryEntry } from '../dataset/entry.ts';
+import { ConflictError, InvalidError, isErrno, UnavailableError } from '../dataset/errors.ts';
+import {
+  fallocate,
+  loopSetCapacity,
+  MS,
+  mountAsync,
+  setxattr,
+  utimensat,
+  xfsGeometry,
+  xfsGrow,
+} from '../system/calls.ts';
+import { attachLoop, backingFile, isDirectIo, loopDevicesOf } from './loop.ts';
+import { type MountRecord, mountAt } from './mount-table.ts';
+import { runTool } from './run-tool.ts';
+
+/** mkfs.xfs makes no smaller filesystem: 300 MiB, of which the log takes 64. */
+export const MIN_WORKSPACE_BYTES = 300 * 2 ** 20;
+
+/** Sectors of 4096 bytes: then direct I/O works on every disk. */
+const SECTOR = 4096;
+
+export interface NewWorkspace {
+  /** The image file to make. */
+  readonly file: string;
+  /** In bytes; rounded up to a multiple of 4096. */
+  readonly capacity: number;
+  /** Take the disk space now, so that the workspace cannot run out of it before its capacity. Without it, the file is sparse. */
+  readonly reserve?: boolean;
+}
+
+/**
+ * Makes a workspace's image: a file with an XFS of this capacity, complete or not there at all. Writers later meet ENOSPC at its end.
+ */
+export async function createWorkspaceImage({ file, capacity, reserve }: NewWorkspace): Promise<void> {
+  checkCapacity(capacity);
+  if (existsSync(file)) throw new ConflictError(`the workspace image ${file} exists already`, { facts: { file } });
+  const temporary = `${file}.new`;
+  rmSync(temporary, { force: true });
+  const fd = openSync(temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+  try {
+    const size = roundUp(capacity);
+    ftruncateSync(fd, size);
+    if (reserve) fallocate(fd, 0, size);
+    await runTool('mkfs.xfs', ['-q', '-K', '-s', `size=${SECTOR}`, '-m', 'reflink=1', temporary], 'xfsprogs');
+    fsyncSync(fd);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    if (isErrno(error, 'ENOSPC')) {
+      throw new UnavailableError(`the disk of ${file} has no room for a workspace of ${capacity} bytes`, {
+        cause: error,
+      });
+    }
+    throw error;
+  } finally {
+    closeSync(fd);
+  }
+  renameSync(temporary, file);
+  syncDirectory(dirname(file));
+}
+
+function checkCapacity(capacity: number): void {
+  if (capacity >= MIN_WORKSPACE_BYTES) return;
+  throw new InvalidError(
+    `a workspace of ${capacity} bytes is too small: ask for at least ${MIN_WORKSPACE_BYTES} bytes (300 MiB), which XFS needs`,
+    { facts: { capacityBytes: capacity, minimumBytes: MIN_WORKSPACE_BYTES } },
+  );
+}
+
+export interface WorkspaceMountOptions {
+  readonly file: string;
+  /** An existing directory. */
+  readonly at: string;
+  /** The root of the version below: the workspace's root has its mode, owner, time and attributes, until it is changed. */
+  readonly root: DirectoryEntry;
+}
+
+export interface MountedWorkspace {
+  /** For `mountOverlay`. */
+  readonly upper: string;
+  readonly work: string;
+  readonly directIo: boolean;
+}
+
+/**
+ * Mounts a workspace's filesystem read-write, replays its log if the node crashed, and completes a growth that was interrupted.
+ * Mounting the same file there again changes nothing. Where an old mount of the file is still in use (it was detached while a
+ * process had files open), this is a second sight of the same filesystem, never a second filesystem on one file.
+ */
+export async function mountWorkspace({ file, at, root }: WorkspaceMountOptions): Promise<MountedWorkspace> {
+  const existing = mountAt(realpathSync(at));
+  if (existing && !isOn(existing, file)) {
+    throw new ConflictError(
+      `${at} is where the workspace ${file} should be mounted, and ${existing.type} is mounted there`,
+      {
+        facts: { file, at },
+      },
+    );
+  }
+  if (!existing) await mountXfs(file, at);
+  await growToFile(at);
+  const upper = join(at, 'upper');
+  const work = join(at, 'work');
+  if (!existsSync(upper)) prepareUpper(upper, root);
+  mkdirSync(work, { recursive: true, mode: 0o700 });
+  return { upper, work, directIo: isDirect(at) };
+}
+
+async function mountXfs(file: string, at: string): Promise<void> {
+  const flags = MS.noSuid | MS.noDev | MS.noAtime;
+  // discard: what is deleted inside is a hole in the file again.
+  const data = 'discard';
+  const [used] = loopDevicesOf(file);
+  if (used !== undefined) {
+    await mountAsync({ source: used, target: at, type: 'xfs', flags, data });
+    return;
+  }
+  using loop = await attachLoop({ file, readOnly: false, directIo: true, blockSize: SECTOR });
+  try {
+    await mountAsync({ source: loop.path, target: at, type: 'xfs', flags, data });
+  } catch (error) {
+    throw refused(file, at, error);
+  }
+}
+
+function refused(file: string, at: string, cause: unknown): UnavailableError {
+  const advice = isErrno(cause, 'ENODEV')
+    ? 'the kernel has no XFS: load it (modprobe xfs)'
+    : isErrno(cause, 'EPERM')
+      ? 'mounting needs CAP_SYS_ADMIN: run as root'
+      : isErrno(cause, 'EUCLEAN')
+        ? `its filesystem is damaged: xfs_repair ${file}`
+        : "the kernel's log (dmesg) has the reason";
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return new UnavailableError(`the workspace ${file} cannot be mounted at ${at} (${message}): ${advice}`, {
+    cause,
+    facts: { file, at },
+  });
+}
+
+/** Under another name first: an `upper` that is there has its attributes. */
+function prepareUpper(upper: string, root: DirectoryEntry): void {
+  const temporary = `${upper}.new`;
+  rmSync(temporary, { recursive: true, force: true });
+  mkdirSync(temporary);
+  chownSync(temporary, root.uid, root.gid);
+  chmodSync(temporary, root.mode);
+  for (const { name, value } of root.xattrs ?? []) setxattr(temporary, bufferOf(name), value);
+  utimensat(temporary, 'now', { seconds: root.mtimeSeconds, nanos: root.mtimeNanos });
+  renameSync(temporary, upper);
+  syncDirectory(dirname(upper));
+}
+
+function isOn(record: MountRecord, file: string): boolean {
+  return record.type === 'xfs' && backingFile(record.source) === realpathSync(file);
+}
+
+function isDirect(at: string): boolean {
+  return isDirectIo(mountedDevice(at));
+}
+
+/** The loop device of the XFS mounted at `at`. */
+function mountedDevice(at: string): string {
+  const record = mountAt(realpathSync(at));
+  if (record?.type !== 'xfs') throw new UnavailableError(`no workspace is mounted at ${at}`, { facts: { at } });
+  return record.source;
+}
+
+/**
+ * Makes a mounted workspace larger while it is used. A capacity that it has already changes nothing; it never shrinks.
+ * @returns its size afterwards, in bytes
+ */
+export async function growWorkspace(options: {
+  readonly file: string;
+  readonly at: string;
+  readonly capacity: number;
+}): Promise<number> {
+  growWorkspaceImage(options);
+  await growToFile(options.at);
+  return statSync(options.file).size;
+}
+
+/** Makes the image larger while it is not mounted; the filesystem follows at the next mount. @returns its size in bytes */
+export function growWorkspaceImage({ file, capacity }: { readonly file: string; readonly capacity: number }): number {
+  const fd = openSync(file, 'r+');
+  try {
+    const { size } = fstatSync(fd);
+    const wanted = Math.max(size, roundUp(capacity));
+    if (wanted > size) {
+      ftruncateSync(fd, wanted);
+      fsyncSync(fd);
+    }
+    return wanted;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Device, then filesystem, up to the file's size: each step changes nothing where it was done before. */
+async function growToFile(at: string): Promise<void> {
+  const path = mountedDevice(at);
+  const file = backingFile(path);
+  const { size } = statSync(file!);
+  const fd = openSync(at, 'r');
+  try {
+    const geometry = xfsGeometry(fd);
+    const blocks = Math.floor(size / geometry.blockSize);
+    // A filesystem may end short of its device by a piece too small for an allocation group; it is not asked for that again.
+    if (blocks <= geometry.blocks) return;
+    const device = openSync(path, 'r+');
+    try {
+      loopSetCapacity(device);
+    } finally {
+      closeSync(device);
+    }
+    await xfsGrow(fd, blocks, geometry.inodePercent);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+export interface WorkspaceUsage {
+  /** What can be written in all: the capacity less XFS's log and tables. Bytes. */
+  readonly totalBytes: number;
+  readonly usedBytes: number;
+  readonly availableBytes: number;
+  readonly totalInodes: number;
+  readonly usedInodes: number;
+}
+
+/** What a mounted workspace holds, by statfs; `at` may be the workspace's filesystem or the overlay on it. */
+export function workspaceUsage(at: string): WorkspaceUsage {
+  const { bsize, blocks, bfree, bavail, files, ffree } = statfsSync(at);
+  return {
+    totalBytes: blocks * bsize,
+    usedBytes: (blocks - bfree) * bsize,
+    availableBytes: bavail * bsize,
+    totalInodes: files,
+    usedInodes: files - ffree,
+  };
+}
+
+function roundUp(bytes: number): number {
+  return Math.ceil(bytes / SECTOR) * SECTOR;
+}
+
+function syncDirectory(directory: string): void {
+  const fd = openSync(directory, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
