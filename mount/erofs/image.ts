@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { Entry } from '../../dataset/entry.ts';
+import { syncDirectory } from '../../system/atomic.ts';
 import { BLOCK, UUID_BYTES } from './layout.ts';
 import { readBlock, Space, writeFully } from './space.ts';
 import { checkUuid, checkVolumeName, writeSuperblock } from './superblock.ts';
@@ -49,7 +50,7 @@ export async function writeImage(options: ImageOptions): Promise<ImageSummary> {
   try {
     const summary = await writeTo(temporary, options, { uuid, volumeName });
     await rename(temporary, options.file);
-    await syncPath(directory);
+    await syncDirectory(directory);
     return summary;
   } catch (error) {
     await rm(temporary, { force: true });
@@ -85,18 +86,15 @@ async function writeTo(
       prefixCount: written.prefixesAt === undefined ? 0 : 1,
     });
     writeFully(fd, first, BLOCK, 0);
-    await syncPath(file);
+    await syncFile(file);
     return { bytes: written.bytes, inodes: written.inodes, entries };
   } finally {
     closeSync(fd);
   }
 }
 
-async function syncPath(name: string): Promise<void> {
-  const handle: FileHandle = await open(name, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+/** Through a descriptor of its own: the wait is off the event loop. */
+async function syncFile(name: string): Promise<void> {
+  await using handle = await open(name, 'r');
+  await handle.sync();
 }

@@ -11,6 +11,7 @@ import {
   CHUNK_BITS_MAX,
   CHUNK_HOLE,
   CHUNK_INDEX_BYTES,
+  DIRENT_BYTES,
   DIRENT_TYPE,
   type DirentType,
   EXTENDED_BYTES,
@@ -32,6 +33,8 @@ import { NO_XATTRS, type XattrPlan, Xattrs } from './xattr.ts';
  * would waste as much as a block of its own does.
  */
 const INLINE_MAX = BLOCK / 2;
+/** Of the entries `.` and `..`. */
+const DOTS_BYTES = 2 * DIRENT_BYTES + 3;
 const PENDING = -1;
 const MODES = { file: MODE.file, directory: MODE.directory, symlink: MODE.symlink } as const;
 
@@ -219,16 +222,14 @@ export class ImageWriter {
     if (!blocks.add(path, nameAt, nid, type)) {
       throw new CorruptError(`${textOf(path)}: its name has a NUL, or characters that are not bytes`);
     }
-    if (parent.nid === PENDING && EXTENDED_BYTES + parent.xattrs.bytes + blocks.size > INLINE_MAX) {
-      this.#place(parent);
-    }
+    if (parent.nid === PENDING) this.#placeIfLarge(parent);
   }
 
   #openRoot(entry: DirectoryEntry): void {
     checkNumbers(entry);
     this.#open(entry, 0);
     // The superblock has 16 bits for the root's number, so the root comes first, and its entries in blocks.
-    this.#place(this.#top!);
+    if (this.#top!.nid === PENDING) this.#place(this.#top!);
     this.#rootNid = this.#top!.nid;
     assert.ok(this.#rootNid <= 0xffff, 'the root is in the first 2 MiB');
   }
@@ -247,6 +248,12 @@ export class ImageWriter {
     directory.blocks.clear();
     this.#depth += 1;
     this.#top = directory;
+    this.#placeIfLarge(directory);
+  }
+
+  #placeIfLarge(directory: OpenDirectory): void {
+    const length = EXTENDED_BYTES + directory.xattrs.bytes + directory.blocks.size + DOTS_BYTES;
+    if (length > INLINE_MAX) this.#place(directory);
   }
 
   /** Gives a directory its inode before its entries are known: they will lie in blocks. */

@@ -1,6 +1,6 @@
 import { type ByteString, bufferOf, textOf } from '../../dataset/byte-string.ts';
 import type { Entry, Xattr } from '../../dataset/entry.ts';
-import { InvalidError } from '../../dataset/errors.ts';
+import { CorruptError, InvalidError } from '../../dataset/errors.ts';
 import {
   NAME_BYTES_MAX,
   roundUp,
@@ -131,8 +131,15 @@ export class Xattrs {
     const inline: Xattr[] = [];
     let { bytes, filterBits } = base;
     if (bytes === 0) bytes = XATTR_HEADER_BYTES;
+    let before = '';
     for (const xattr of xattrs) {
       checkXattr(entry.path, xattr);
+      if (xattr.name <= before) {
+        throw new CorruptError(
+          `${textOf(entry.path)}: its extended attributes are not sorted, at ${textOf(xattr.name)}`,
+        );
+      }
+      before = xattr.name;
       filterBits |= this.#filterBit(xattr.name);
       if (this.#isToShare(xattr)) candidates.push(xattr);
       else inline.push(xattr);
