@@ -1,0 +1,214 @@
+import { join } from 'node:path';
+import { type Database, openDatabase, openDatabaseReader } from '../system/database.ts';
+import { type Digest, digestFromBytes, digestToBytes, isDigest } from './digest.ts';
+import { LarderError, NotFoundError } from './errors.ts';
+import { LOCATIONS } from './keys.ts';
+import { type ChunkLocation, readLocations } from './location.ts';
+import { mapAhead } from './map-ahead.ts';
+import type { Repository } from './repository.ts';
+import { stateDirectory } from './state-directory.ts';
+
+/** What a writer knows of the chunks that a repository has. It may lack some, and some may be gone: nothing else relies on it. */
+const schema = `
+  CREATE TABLE packs (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE);
+  CREATE TABLE chunks (
+    id BLOB PRIMARY KEY, pack INTEGER NOT NULL, offset INTEGER NOT NULL, stored INTEGER NOT NULL, length INTEGER NOT NULL,
+    codec INTEGER NOT NULL
+  ) WITHOUT ROWID;
+  CREATE TABLE segments (digest BLOB PRIMARY KEY) WITHOUT ROWID;
+`;
+
+const CACHE_KIB = 32 * 1024;
+/** Leaves whose locations are read at once, and how many make one transaction. */
+const LEAVES_AHEAD = 8;
+const LEAVES_A_TRANSACTION = 64;
+
+/** The file of a repository's chunk index: one for each repository and user. */
+export function chunkIndexFile(repositoryId: string, directory = stateDirectory()): string {
+  return join(directory, 'repositories', repositoryId, 'chunks.db');
+}
+
+export interface ChunkIndexOptions {
+  /** Where indexes are kept; `stateDirectory()` if not said. */
+  readonly directory?: string;
+}
+
+/** Opens the index, empty if there is none; then `refresh` fills it. */
+export function openChunkIndex(repository: Pick<Repository, 'id'>, options: ChunkIndexOptions = {}): ChunkIndex {
+  const file = chunkIndexFile(repository.id, options.directory);
+  return new ChunkIndex(openDatabase({ file, schema, cacheKib: CACHE_KIB }).database);
+}
+
+/** For other threads and processes: look-ups beside whoever writes. Undefined where there is no index. */
+export function openChunkIndexReader(
+  repository: Pick<Repository, 'id'>,
+  options: ChunkIndexOptions = {},
+): ChunkLookup | undefined {
+  const file = chunkIndexFile(repository.id, options.directory);
+  const database = openDatabaseReader({ file, schema, cacheKib: CACHE_KIB });
+  return database === undefined ? undefined : new ChunkLookup(database);
+}
+
+type Row = [pack: Buffer, offset: number, stored: number, length: number, codec: number];
+
+export class ChunkLookup implements Disposable {
+  protected readonly database: Database;
+  readonly #find;
+
+  constructor(database: Database) {
+    this.database = database;
+    this.#find = database
+      .prepare<[Buffer], Row>(
+        'SELECT packs.id, offset, stored, length, codec FROM chunks JOIN packs ON packs.number = pack WHERE chunks.id = ?',
+      )
+      .raw();
+  }
+
+  /** Where a chunk lies, as far as is known. Whether the pack still exists is for the caller to check before relying on it. */
+  find(id: Digest): ChunkLocation | undefined {
+    const row = this.#find.get(digestToBytes(id));
+    if (row === undefined) return undefined;
+    const [pack, offset, stored, length, codec] = row;
+    return { id, pack: digestFromBytes(pack), offset, stored, length, codec: codec === 1 ? 'zstd' : 'raw' };
+  }
+
+  close(): void {
+    this.database.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+export interface RefreshResult {
+  /** Leaf segments whose chunks were added, and those chunks. */
+  readonly segments: number;
+  readonly chunks: number;
+  /** What could not be read; its chunks are not in the index. */
+  readonly failures: readonly LarderError[];
+}
+
+export class ChunkIndex extends ChunkLookup {
+  readonly #packNumber;
+  readonly #addPack;
+  readonly #addChunk;
+  readonly #addSegment;
+  readonly #hasSegment;
+  readonly #countChunks;
+
+  constructor(database: Database) {
+    super(database);
+    this.#packNumber = database.prepare<[Buffer], number>('SELECT number FROM packs WHERE id = ?').pluck();
+    this.#addPack = database.prepare<[Buffer]>('INSERT INTO packs (id) VALUES (?)');
+    this.#addChunk = database.prepare<[Buffer, number, number, number, number, number]>(
+      'INSERT OR REPLACE INTO chunks (id, pack, offset, stored, length, codec) VALUES (?, ?, ?, ?, ?, ?)',
+    );
+    this.#addSegment = database.prepare<[Buffer]>('INSERT OR IGNORE INTO segments (digest) VALUES (?)');
+    this.#hasSegment = database.prepare<[Buffer], number>('SELECT 1 FROM segments WHERE digest = ?').pluck();
+    this.#countChunks = database.prepare<[], number>('SELECT count(*) FROM chunks').pluck();
+  }
+
+  /** Chunks known. Counts them: not for every chunk. */
+  get size(): number {
+    return this.#countChunks.get()!;
+  }
+
+  /** Learns where chunks lie, in one transaction; of a known chunk, the new place. */
+  insert(locations: Iterable<ChunkLocation>): void {
+    this.database.transaction(() => this.#insert(locations)).immediate();
+  }
+
+  /** Learns a segment's chunks, and that `refresh` need not read them. */
+  insertSegment(segment: Digest, locations: Iterable<ChunkLocation>): void {
+    this.database
+      .transaction(() => {
+        this.#insert(locations);
+        this.#addSegment.run(digestToBytes(segment));
+      })
+      .immediate();
+  }
+
+  /** Forgets all chunks of a pack that turned out not to exist. @returns how many */
+  forgetPack(pack: Digest): number {
+    return this.database
+      .transaction(() => {
+        const number = this.#packNumber.get(digestToBytes(pack));
+        if (number === undefined) return 0;
+        const { changes } = this.database.prepare('DELETE FROM chunks WHERE pack = ?').run(number);
+        this.database.prepare('DELETE FROM packs WHERE number = ?').run(number);
+        return changes;
+      })
+      .immediate();
+  }
+
+  /** Forgets everything, for a `refresh` from the start. */
+  clear(): void {
+    this.database.exec('BEGIN IMMEDIATE; DELETE FROM chunks; DELETE FROM packs; DELETE FROM segments; COMMIT');
+  }
+
+  /**
+   * Learns the chunks of every segment whose locations are in the repository and were not read before: all of them for a new
+   * index. Memory does not grow with their number.
+   */
+  async refresh(
+    repository: Repository,
+    options: { readonly signal?: AbortSignal; readonly onProgress?: (segments: number, chunks: number) => void } = {},
+  ): Promise<RefreshResult> {
+    const { signal, onProgress } = options;
+    const failures: LarderError[] = [];
+    const read = mapAhead(this.#unknownSegments(repository, signal), LEAVES_AHEAD, async (segment) => {
+      try {
+        return { segment, locations: [...(await readLocations(repository, segment, { signal })).values()] };
+      } catch (error) {
+        if (!(error instanceof LarderError)) throw error;
+        // Locations come before their segment: without one, they are what a crash left.
+        if (!(error.cause instanceof NotFoundError)) failures.push(error);
+        return undefined;
+      }
+    });
+    let segments = 0;
+    let chunks = 0;
+    let batch: { segment: Digest; locations: ChunkLocation[] }[] = [];
+    const store = this.database.transaction(() => {
+      for (const { segment, locations } of batch) {
+        this.#insert(locations);
+        this.#addSegment.run(digestToBytes(segment));
+        segments += 1;
+        chunks += locations.length;
+      }
+      batch = [];
+    });
+    for await (const found of read) {
+      signal?.throwIfAborted();
+      if (found === undefined) continue;
+      batch.push(found);
+      if (batch.length < LEAVES_A_TRANSACTION) continue;
+      store.immediate();
+      onProgress?.(segments, chunks);
+    }
+    store.immediate();
+    onProgress?.(segments, chunks);
+    return { segments, chunks, failures };
+  }
+
+  async *#unknownSegments(repository: Repository, signal: AbortSignal | undefined): AsyncGenerator<Digest> {
+    for await (const { key } of repository.bucket.list(LOCATIONS, { signal })) {
+      const segment = key.slice(key.lastIndexOf('/') + 1);
+      if (isDigest(segment) && this.#hasSegment.get(digestToBytes(segment)) === undefined) yield segment;
+    }
+  }
+
+  #insert(locations: Iterable<ChunkLocation>): void {
+    let lastPack: Digest | undefined;
+    let number = 0;
+    for (const { id, pack, offset, stored, length, codec } of locations) {
+      if (pack !== lastPack) {
+        const bytes = digestToBytes(pack);
+        number = this.#packNumber.get(bytes) ?? Number(this.#addPack.run(bytes).lastInsertRowid);
+        lastPack = pack;
+      }
+      this.#addChunk.run(digestToBytes(id), number, offset, stored, length, codec === 'zstd' ? 1 : 0);
+    }
+  }
+}

@@ -1,0 +1,157 @@
+import type { BucketObject } from './bucket/bucket.ts';
+import { damagedChunk, restoreChunk } from './chunk-codec.ts';
+import type { Digest } from './digest.ts';
+import { CorruptError, InvalidError } from './errors.ts';
+import type { ChunkLocation } from './format/locations.ts';
+import {
+  decodePackIndex,
+  PACK_HEAD_BYTES,
+  PACK_ROW_BYTES,
+  type PackIndexEntry,
+  packIndexLength,
+  packName,
+} from './format/pack.ts';
+import { packKey } from './keys.ts';
+import type { Repository } from './repository.ts';
+
+export { restoreChunk } from './chunk-codec.ts';
+export type { PackedChunk, PackIndexEntry } from './format/pack.ts';
+export { PackBuilder, type PackBuilderOptions } from './pack-builder.ts';
+
+/** Unwanted bytes between wanted chunks that are read rather than asked around, in bytes. */
+const GAP_BYTES = 1024 * 1024;
+
+/** What a pack holds, in its order; a NotFoundError where there is no such pack. */
+export async function readPackIndex(
+  repository: Repository,
+  pack: Digest,
+  signal?: AbortSignal,
+): Promise<readonly PackIndexEntry[]> {
+  const object = await repository.bucket.get(packKey(pack), { signal });
+  const bytes = new ByteStream(object.body);
+  try {
+    return await takeIndex(pack, object, bytes);
+  } finally {
+    await bytes.close();
+  }
+}
+
+/** One chunk's bytes, verified. A CorruptError names pack and chunk; a NotFoundError tells that there is no such pack. */
+export async function readChunk(
+  repository: Repository,
+  location: ChunkLocation,
+  signal?: AbortSignal,
+): Promise<Buffer> {
+  const { pack, id, offset, stored } = location;
+  let object: BucketObject;
+  try {
+    object = await repository.bucket.get(packKey(pack), { range: { offset, length: stored }, signal });
+  } catch (error) {
+    if (!(error instanceof InvalidError)) throw error;
+    throw damagedChunk(pack, id, 'the pack ends before it', error);
+  }
+  const bytes = new ByteStream(object.body);
+  try {
+    const found = await bytes.take(stored);
+    if (found.length < stored) throw damagedChunk(pack, id, `${found.length} of its ${stored} stored bytes are there`);
+    return await restoreChunk(pack, location, found);
+  } finally {
+    await bytes.close();
+  }
+}
+
+/**
+ * Reads the chunks of a pack that are wanted, in the pack's order, each verified before `onChunk` gets it. Reads on only when
+ * `onChunk` is done: it holds one chunk and one block of the bucket's at a time. Where much lies between wanted chunks, that is not read.
+ * @param onChunk its bytes are the callee's to keep
+ * @throws CorruptError that names the pack, and the chunk if one is damaged; NotFoundError where there is no such pack
+ */
+export async function streamPack(
+  repository: Repository,
+  pack: Digest,
+  want: (id: Digest) => boolean,
+  onChunk: (id: Digest, bytes: Buffer, wholeFile: boolean) => Promise<void>,
+  signal?: AbortSignal,
+): Promise<void> {
+  const key = packKey(pack);
+  const object = await repository.bucket.get(key, { signal });
+  let bytes = new ByteStream(object.body);
+  try {
+    const entries = await takeIndex(pack, object, bytes);
+    let position = entries[0]!.offset;
+    for (const entry of entries) {
+      if (!want(entry.id)) continue;
+      signal?.throwIfAborted();
+      const gap = entry.offset - position;
+      if (gap > GAP_BYTES) {
+        await bytes.close();
+        const range = { offset: entry.offset, length: object.size - entry.offset };
+        bytes = new ByteStream((await repository.bucket.get(key, { range, ifMatch: object.etag, signal })).body);
+      } else await bytes.skip(gap);
+      const stored = await bytes.take(entry.stored);
+      if (stored.length < entry.stored)
+        throw damagedChunk(pack, entry.id, `${stored.length} of its ${entry.stored} stored bytes are there`);
+      position = entry.offset + entry.stored;
+      await onChunk(entry.id, await restoreChunk(pack, entry, stored), entry.wholeFile);
+    }
+  } finally {
+    await bytes.close();
+  }
+}
+
+async function takeIndex(pack: Digest, object: BucketObject, bytes: ByteStream): Promise<PackIndexEntry[]> {
+  const name = packName(pack);
+  const short = () =>
+    new CorruptError(`${name} is damaged: it ends too early`, { facts: { pack, fault: 'it ends too early' } });
+  if (object.size < PACK_HEAD_BYTES + PACK_ROW_BYTES) throw short();
+  const head = await bytes.take(PACK_HEAD_BYTES);
+  if (head.length < PACK_HEAD_BYTES) throw short();
+  const length = packIndexLength(pack, head, object.size);
+  const rows = await bytes.take(length - PACK_HEAD_BYTES);
+  if (head.length + rows.length < length) throw short();
+  return decodePackIndex(pack, Buffer.concat([head, rows]), object.size);
+}
+
+/** Takes a body apart by lengths. */
+class ByteStream {
+  readonly #blocks: AsyncIterator<Buffer>;
+  #block: Buffer = Buffer.alloc(0);
+
+  constructor(body: AsyncIterable<Buffer>) {
+    this.#blocks = body[Symbol.asyncIterator]();
+  }
+
+  /** The next `length` bytes in a buffer of their own, or fewer where the body ends. */
+  async take(length: number): Promise<Buffer> {
+    const out = Buffer.allocUnsafeSlow(length);
+    let done = 0;
+    while (done < length && (await this.#fill())) {
+      const count = this.#block.copy(out, done, 0, length - done);
+      this.#block = this.#block.subarray(count);
+      done += count;
+    }
+    return done === length ? out : out.subarray(0, done);
+  }
+
+  async skip(length: number): Promise<void> {
+    let left = length;
+    while (left > 0 && (await this.#fill())) {
+      const count = Math.min(left, this.#block.length);
+      this.#block = this.#block.subarray(count);
+      left -= count;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#blocks.return?.();
+  }
+
+  async #fill(): Promise<boolean> {
+    while (this.#block.length === 0) {
+      const { done, value } = await this.#blocks.next();
+      if (done === true) return false;
+      this.#block = value;
+    }
+    return true;
+  }
+}
