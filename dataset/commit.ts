@@ -1,0 +1,145 @@
+import type { ByteString } from './byte-string.ts';
+import { openChunkIndex } from './chunk-index.ts';
+import type { Digest } from './digest.ts';
+import { shortId } from './digest.ts';
+import { ConflictError } from './errors.ts';
+import { ChunkStore, type StoredTotals } from './import/chunk-store.ts';
+import { type Change, readChanges } from './import/read-changes.ts';
+import type { ImportTask, ImportWorkerData } from './import/worker.ts';
+import { type EntryChange, editManifest } from './manifest.ts';
+import { moveBranch, readBranch, type StoredRef } from './refs.ts';
+import type { Repository } from './repository.ts';
+import { Pool } from './threads/pool.ts';
+import { readVersion, type Version, writeVersion } from './version.ts';
+
+export type { FileIdentity, PendingFile } from './import/pending.ts';
+export type { Change } from './import/read-changes.ts';
+
+export interface CommitOptions {
+  readonly repository: Repository;
+  readonly dataset: string;
+  readonly branch: string;
+  /** What the changes are changes to; undefined for an empty tree. It need not be the branch's head. */
+  readonly base: Version | undefined;
+  /** In path order; batches of any size. Changed files may still have to be read. */
+  readonly changes: AsyncIterable<readonly Change[]>;
+  /** The branch's head as it must still be when the version is published; undefined: there is no such branch. Read now if not said. */
+  readonly head?: { readonly ref: StoredRef | undefined };
+  /** The head alone if not said. */
+  readonly parents?: readonly Digest[];
+  readonly author: string;
+  readonly message: string;
+  readonly meta?: Readonly<Record<string, string>>;
+  /** Threads that read files; made for this commit if not said, where there is something to read. */
+  readonly pool?: Pool<ImportTask, unknown>;
+  readonly onProgress?: (progress: CommitProgress) => void;
+  /** Told of files that went before they were read; the version does not have them. */
+  readonly onVanished?: (path: ByteString) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface CommitProgress {
+  readonly phase: string;
+  /** Read so far. */
+  readonly files: number;
+  readonly bytes: number;
+}
+
+export interface CommitResult {
+  /** `unchanged`: the branch's head has this very tree already; nothing was written. */
+  readonly outcome: 'created' | 'unchanged';
+  readonly version: Version;
+  /** Files read, and their bytes. */
+  readonly read: { readonly files: number; readonly bytes: number };
+  readonly stored: StoredTotals & { readonly segments: number; readonly segmentBytes: number };
+}
+
+/**
+ * Stores a version: `base` with `changes`. First packs, then locations, segments, the version, and the branch by compare-and-swap: a crash
+ * at any point leaves the branch as it was, and objects that nothing names.
+ *
+ * A ConflictError where the branch moved meanwhile; an error that names the file where one cannot be read.
+ */
+export async function commitChanges(options: CommitOptions): Promise<CommitResult> {
+  const { repository, dataset, branch, base, author, message, meta = {}, signal, onProgress } = options;
+  const ref = options.head ? options.head.ref : await readBranch(repository, dataset, branch);
+  const head = ref && (base?.id === ref.version ? base : await readVersion(repository, ref.version, signal));
+  const read = { files: 0, bytes: 0 };
+  const nothing = { chunks: 0, bytes: 0, packs: 0, packBytes: 0, segments: 0, segmentBytes: 0 };
+
+  const batches = options.changes[Symbol.asyncIterator]();
+  const first = await firstBatch(batches);
+  if (first === undefined && head !== undefined && base !== undefined && head.root === base.root)
+    return { outcome: 'unchanged', version: head, read, stored: nothing };
+
+  await using stack = new AsyncDisposableStack();
+  const pool = options.pool ?? stack.use(readingPool());
+  const index = stack.use(openChunkIndex(repository));
+  const chunks = new ChunkStore(repository, index, signal);
+
+  async function* resolved(): AsyncGenerator<EntryChange[]> {
+    yield* readChanges(rest(first, batches), {
+      pool,
+      signal,
+      store: (chunk) => chunks.store(chunk),
+      onRead(files, bytes) {
+        read.files += files;
+        read.bytes += bytes;
+        onProgress?.({ phase: 'reading', ...read });
+      },
+      onVanished: options.onVanished,
+    });
+    onProgress?.({ phase: 'writing', ...read });
+    await chunks.flush();
+  }
+  const edited = await editManifest(repository, base?.root, resolved(), chunks, { signal });
+  const stored = { ...chunks.totals, segments: edited.newSegments, segmentBytes: edited.newSegmentBytes };
+  if (head?.root === edited.root) return { outcome: 'unchanged', version: head, read, stored };
+
+  const { root, entries, bytes } = edited;
+  const parents = [...(options.parents ?? (ref ? [ref.version] : []))];
+  const version = await writeVersion(repository, { root, parents, author, message, meta: { ...meta }, entries, bytes });
+  signal?.throwIfAborted();
+  try {
+    await moveBranch(repository, dataset, branch, { expect: ref?.etag ?? 'absent', version: version.id });
+  } catch (error) {
+    if (!(error instanceof ConflictError)) throw error;
+    throw new ConflictError(
+      `branch '${branch}' of dataset '${dataset}' was moved by someone else while this version was made; run the same command again to add ` +
+        `it on top of theirs (what was stored need not be stored again), or keep it as it is: it is version ${shortId(version.id)}`,
+      { cause: error, facts: { ...error.facts, dataset, branch, version: version.id } },
+    );
+  }
+  return { outcome: 'created', version, read, stored };
+}
+
+/** Threads that read files for commits, and do nothing else. */
+export function readingPool(): Pool<ImportTask, unknown> {
+  const data: ImportWorkerData = { scan: undefined, kept: undefined };
+  return new Pool({ module: new URL('./import/worker.ts', import.meta.url), data });
+}
+
+async function firstBatch(batches: AsyncIterator<readonly Change[]>): Promise<readonly Change[] | undefined> {
+  for (;;) {
+    const { done, value } = await batches.next();
+    if (done) return undefined;
+    if (value.length > 0) return value;
+  }
+}
+
+async function* rest(
+  first: readonly Change[] | undefined,
+  batches: AsyncIterator<readonly Change[]>,
+): AsyncGenerator<readonly Change[]> {
+  try {
+    if (first === undefined) return;
+    yield first;
+    for (;;) {
+      const { done, value } = await batches.next();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    await batches.return?.();
+  }
+}

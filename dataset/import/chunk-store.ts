@@ -1,0 +1,162 @@
+import { readObject } from '../bucket/read-object.ts';
+import type { ChunkIndex } from '../chunk-index.ts';
+import type { Digest } from '../digest.ts';
+import { CorruptError, NotFoundError } from '../errors.ts';
+import { type ChunkLocation, encodeLocations, LOCATIONS_LIMIT } from '../format/locations.ts';
+import { locationsKey, packKey } from '../keys.ts';
+import { readLocations } from '../location.ts';
+import type { ManifestSink, NewLeaf } from '../manifest.ts';
+import { PackBuilder } from '../pack-builder.ts';
+import type { Repository } from '../repository.ts';
+import type { StoredChunk } from './read-changes.ts';
+
+/** Locations of this run that are remembered; older ones are asked of the index. */
+const REMEMBERED = 65_536;
+
+/** What a run stored. */
+export interface StoredTotals {
+  /** Chunks that were new, and their bytes before compression. */
+  chunks: number;
+  bytes: number;
+  /** Packs written, and their bytes. */
+  packs: number;
+  packBytes: number;
+}
+
+/**
+ * Stores each chunk once: packs those that are new, and writes each new leaf's locations as soon as the packs are durable in which its
+ * chunks lie.
+ */
+export class ChunkStore implements ManifestSink {
+  readonly #repository: Repository;
+  readonly #index: ChunkIndex;
+  readonly #signal: AbortSignal | undefined;
+  readonly #builder: PackBuilder;
+  /** Chunks of packs that are not durable yet. */
+  readonly #unlocated = new Set<Digest>();
+  /** Chunks of packs that became durable lately. */
+  readonly #located = new Map<Digest, ChunkLocation>();
+  readonly #written = new Set<Digest>();
+  /** Whether packs of earlier runs are there. */
+  readonly #present = new Map<Digest, boolean>();
+  #next = Promise.withResolvers<void>();
+  #refreshed = false;
+  #chunks = 0;
+  #bytes = 0;
+
+  constructor(repository: Repository, index: ChunkIndex, signal?: AbortSignal) {
+    this.#repository = repository;
+    this.#index = index;
+    this.#signal = signal;
+    this.#builder = new PackBuilder(repository, {
+      signal,
+      onPack: (pack, locations) => this.#durable(pack, locations),
+    });
+  }
+
+  get totals(): StoredTotals {
+    const { packs, bytes } = this.#builder;
+    return { chunks: this.#chunks, bytes: this.#bytes, packs, packBytes: bytes };
+  }
+
+  /** Takes a chunk. Where it gives a promise, wait for it before the next. */
+  store(chunk: StoredChunk): Promise<void> | undefined {
+    const { id } = chunk;
+    if (this.#unlocated.has(id) || this.#located.has(id)) return undefined;
+    if (!this.#refreshed) return this.#refresh().then(() => this.store(chunk));
+    const known = this.#index.find(id);
+    if (known === undefined) return this.#add(chunk);
+    const present = this.#isPresent(known.pack);
+    if (present === true) return undefined;
+    if (present === false) return this.#add(chunk);
+    return present.then((there) => (there ? undefined : this.#add(chunk)));
+  }
+
+  /** Writes what there is; all of it is durable afterwards, and all leaves can be located. */
+  async flush(): Promise<void> {
+    await this.#builder.flush();
+  }
+
+  async leaf({ digest, chunks, from }: NewLeaf): Promise<void> {
+    while (chunks.some(({ id }) => this.#unlocated.has(id))) await this.#next.promise;
+    const kept = await this.#keptLocations(chunks.length, from);
+    const locations: ChunkLocation[] = [];
+    for (const { id } of chunks)
+      locations.push(this.#located.get(id) ?? kept.get(id) ?? (await this.#indexed(id, digest)));
+    if (locations.length === 0) return;
+    const object = encodeLocations(digest, locations);
+    if (!(await this.#isStored(digest, object)))
+      await this.#repository.bucket.put(locationsKey(digest), object, { signal: this.#signal });
+    // Its new chunks are in the index already.
+    this.#index.insertSegment(digest, []);
+  }
+
+  /** Learns what others stored. What cannot be read is only stored again. */
+  async #refresh(): Promise<void> {
+    await this.#index.refresh(this.#repository, { signal: this.#signal });
+    this.#refreshed = true;
+  }
+
+  #add({ id, length, codec, bytes, whole }: StoredChunk): Promise<void> {
+    this.#unlocated.add(id);
+    this.#chunks++;
+    this.#bytes += length;
+    return this.#builder.add({ id, length, codec, bytes, wholeFile: whole });
+  }
+
+  #durable(pack: Digest, locations: readonly ChunkLocation[]): void {
+    this.#written.add(pack);
+    this.#index.insert(locations);
+    for (const location of locations) {
+      this.#located.set(location.id, location);
+      this.#unlocated.delete(location.id);
+    }
+    for (const oldest of this.#located.keys()) {
+      if (this.#located.size <= REMEMBERED) break;
+      this.#located.delete(oldest);
+    }
+    const { resolve } = this.#next;
+    this.#next = Promise.withResolvers();
+    resolve();
+  }
+
+  /** What the leaves that unchanged entries come from tell of their chunks. */
+  async #keptLocations(chunks: number, from: readonly Digest[]): Promise<ReadonlyMap<Digest, ChunkLocation>> {
+    if (chunks === 0 || from.length === 0) return new Map();
+    const all = await Promise.all(from.map((leaf) => readLocations(this.#repository, leaf, { signal: this.#signal })));
+    return all.length === 1 ? all[0]! : new Map(all.flatMap((each) => [...each]));
+  }
+
+  async #indexed(id: Digest, leaf: Digest): Promise<ChunkLocation> {
+    const location = this.#index.find(id);
+    if (location !== undefined && (await this.#isPresent(location.pack))) return location;
+    throw new CorruptError(
+      `chunk ${id} of segment ${leaf} is stored nowhere in ${this.#repository.location}; 'larder verify' tells what is missing`,
+      { facts: { chunk: id, segment: leaf } },
+    );
+  }
+
+  /** Whether a pack is there that the index tells of: it is kept on this machine, and the pack may be gone since. */
+  #isPresent(pack: Digest): boolean | Promise<boolean> {
+    if (this.#written.has(pack)) return true;
+    const known = this.#present.get(pack);
+    if (known !== undefined) return known;
+    return this.#repository.bucket.head(packKey(pack), this.#signal).then((info) => {
+      this.#present.set(pack, info !== undefined);
+      return info !== undefined;
+    });
+  }
+
+  /** Whether the very same locations are stored, as when a tree is imported again whose leaves all exist. */
+  async #isStored(leaf: Digest, object: Uint8Array): Promise<boolean> {
+    try {
+      const { bytes } = await readObject(this.#repository.bucket, locationsKey(leaf), LOCATIONS_LIMIT, {
+        signal: this.#signal,
+      });
+      return bytes.equals(object);
+    } catch (error) {
+      if (error instanceof NotFoundError) return false;
+      throw error;
+    }
+  }
+}
