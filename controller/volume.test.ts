@@ -2,10 +2,10 @@ import { describe, expect, it } from 'vitest';
 import { sha256 } from '../dataset/digest.ts';
 import { CorruptError } from '../dataset/errors.ts';
 import { canonicalJson, type Json } from '../dataset/format/canonical-json.ts';
-import { decodeVolume, encodeVolume, isVolumeId, type Volume, volumeId, volumeKey } from './volume.ts';
+import { decodeVolume, encodeVolume, isSlot, newVolumeId, slotOf, slotOfId, type Volume, volumeKey } from './volume.ts';
 
 const volume: Volume = {
-  id: volumeId('pvc-1'),
+  id: newVolumeId('pvc-1'),
   name: 'pvc-1',
   kind: 'workspace',
   dataset: 'imagenet',
@@ -14,18 +14,19 @@ const volume: Volume = {
   capacityBytes: 2 ** 30,
   created: '2026-01-02T03:04:05.678Z',
 };
-const key = volumeKey(volume.id);
+const key = volumeKey(slotOf('pvc-1'));
 
 describe("a volume's id", () => {
-  it('follows from the name, and differs with it', () => {
-    expect(volumeId('pvc-1')).toBe(volumeId('pvc-1'));
-    expect(volumeId('pvc-1')).not.toBe(volumeId('pvc-2'));
-    expect(isVolumeId(volumeId('a name with / and .. and \u{1f600}'))).toBe(true);
+  it('leads to the record of the name, and is new with each creation', () => {
+    expect(slotOf('pvc-1')).not.toBe(slotOf('pvc-2'));
+    expect(slotOfId(newVolumeId('pvc-1'))).toBe(slotOf('pvc-1'));
+    expect(newVolumeId('pvc-1')).not.toBe(newVolumeId('pvc-1'));
+    expect(isSlot(slotOf('a name with / and .. and \u{1f600}'))).toBe(true);
   });
 
   it('is told from text that could lead elsewhere', () => {
-    for (const id of ['', 'vol-', '../repository.json', `${volume.id}/x`, `${volume.id}\n`, 'fake-vol-id'])
-      expect(isVolumeId(id), id).toBe(false);
+    for (const id of ['', 'vol-', '../repository.json', `${volume.id}/x`, `${volume.id}\n`, 'fake-vol-id', slotOf('x')])
+      expect(slotOfId(id), id).toBeUndefined();
   });
 });
 
@@ -54,7 +55,7 @@ describe("a volume's record", () => {
     ['a list', '[]\n', /canonical form/],
     ['nothing', 'null\n', /canonical form/],
     ['of a later format', record({ format: 2 }), /format is 2/],
-    ["another volume's", record({ id: volumeId('pvc-2') }), /id is "vol-/],
+    ["another volume's", record({ id: newVolumeId('pvc-2') }), /id is "vol-/],
     ['without a name', record({ name: '' }), /name is ""/],
     ['of no kind', record({ kind: 'block' }), /kind is "block"/],
     ['without a dataset', record({ dataset: undefined }), /dataset is undefined/],

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { type Digest, isDigest, sha256 } from '../dataset/digest.ts';
 import { CorruptError } from '../dataset/errors.ts';
 import { canonicalJson, parseCanonicalJson } from '../dataset/format/canonical-json.ts';
@@ -5,10 +6,13 @@ import { canonicalJson, parseCanonicalJson } from '../dataset/format/canonical-j
 /*
  * A volume's record: canonical JSON (dataset/format/canonical-json.ts) of
  *
- *     {"capacityBytes":1073741824,"created":"2026-01-02T03:04:05.678Z","dataset":"birds","format":1,"id":"vol-…","kind":"workspace",
- *      "name":"pvc-…","ref":"v3","version":version id}
+ *     {"capacityBytes":1073741824,"created":"2026-01-02T03:04:05.678Z","dataset":"birds","format":1,
+ *      "id":"vol-<32 hex>-<8 hex>","kind":"workspace","name":"pvc-1","ref":"v3","version":version id}
  *
- * under the key volumes/<id>. `ref` may be missing. Fields that a reader does not know are none of its business.
+ * under the key volumes/vol-<32 hex>, where the 32 digits follow from the name, and the 8 are new with each creation. So a name
+ * has one record at most, whoever creates it again finds the first one's volume without any index, and a volume that is created
+ * by a deleted one's name is another volume: nothing that a node keeps of the old one, and no late call for it, reaches the new.
+ * `ref` may be missing. Fields that a reader does not know are none of its business.
  */
 
 /** `pinned`: read-only, one version. `workspace`: writable, copy-on-write on a version. */
@@ -33,19 +37,34 @@ export interface Volume {
 
 const FORMAT = 1;
 
+const PREFIX = 'volumes/';
+const SLOT = /^vol-[0-9a-f]{32}$/;
+const ID = /^(vol-[0-9a-f]{32})-[0-9a-f]{8}$/;
+
 /** The longest record, in bytes. */
 export const VOLUME_LIMIT = 16 * 1024;
 
-const ID = /^vol-[0-9a-f]{32}$/;
-
-/** The id follows from the name, so that a repeated creation finds the first one's volume without any index. */
-export function volumeId(name: string): string {
+/** Where the record of a name is, below `volumes/`: one volume at a time. */
+export function slotOf(name: string): string {
   return `vol-${sha256(`larder volume\0${name}`).slice(0, 32)}`;
 }
 
-/** Whether `id` can be a volume's; what can't needs no look in the repository, and never becomes part of a key. */
-export function isVolumeId(id: string): boolean {
-  return ID.test(id);
+/** The slot of a volume's id; undefined for what can't be one, which needs no look in the repository. */
+export function slotOfId(id: string): string | undefined {
+  return ID.exec(id)?.[1];
+}
+
+export function isSlot(text: string): boolean {
+  return SLOT.test(text);
+}
+
+/** An id for a volume that is created now. */
+export function newVolumeId(name: string): string {
+  return `${slotOf(name)}-${randomBytes(4).toString('hex')}`;
+}
+
+export function volumeKey(slot: string): string {
+  return `${PREFIX}${slot}`;
 }
 
 export function encodeVolume(volume: Volume): Buffer {
@@ -67,7 +86,10 @@ export function decodeVolume(bytes: Buffer, key: string): Volume {
   };
   check('format', format === FORMAT);
   check('name', typeof name === 'string' && name !== '');
-  check('id', typeof id === 'string' && key === volumeKey(id) && id === volumeId(name as string));
+  check(
+    'id',
+    typeof id === 'string' && slotOfId(id) === slotOf(name as string) && key === volumeKey(slotOf(name as string)),
+  );
   check('kind', kind === 'pinned' || kind === 'workspace');
   check('dataset', typeof dataset === 'string' && dataset !== '');
   check('ref', ref === undefined || (typeof ref === 'string' && ref !== ''));
@@ -75,9 +97,4 @@ export function decodeVolume(bytes: Buffer, key: string): Volume {
   check('capacityBytes', Number.isSafeInteger(capacityBytes) && (capacityBytes as number) >= 0);
   check('created', typeof created === 'string' && !Number.isNaN(Date.parse(created)));
   return { id, name, kind, dataset, ref, version, capacityBytes, created } as Volume;
-}
-
-/** Where a volume's record lies. */
-export function volumeKey(id: string): string {
-  return `volumes/${id}`;
 }

@@ -1,6 +1,6 @@
 import type { Bucket } from '../dataset/bucket/bucket.ts';
 import { readObject } from '../dataset/bucket/read-object.ts';
-import { ConflictError, InvalidError, NotFoundError } from '../dataset/errors.ts';
+import { ConflictError, InvalidError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
 import { resolveName } from '../dataset/refs.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { readVersion } from '../dataset/version.ts';
@@ -9,11 +9,13 @@ import { type Source, sourceName } from './parameters.ts';
 import {
   decodeVolume,
   encodeVolume,
-  isVolumeId,
+  isSlot,
+  newVolumeId,
+  slotOf,
+  slotOfId,
   VOLUME_LIMIT,
   type Volume,
   type VolumeKind,
-  volumeId,
   volumeKey,
 } from './volume.ts';
 
@@ -46,13 +48,13 @@ const READERS = 16;
  * CapacityError.
  */
 export async function createVolume(repository: Repository, request: VolumeRequest): Promise<Volume> {
-  const id = volumeId(request.name);
-  const existing = await findVolume(repository.bucket, id);
-  if (existing !== undefined) return sameAs(existing, request);
+  const slot = slotOf(request.name);
+  const existing = await readSlot(repository.bucket, slot);
+  if (existing !== undefined) return sameAs(existing.volume, request);
 
   const { version } = await resolveName(repository, sourceName(request.source));
   const volume: Volume = {
-    id,
+    id: newVolumeId(request.name),
     name: request.name,
     kind: request.kind,
     ...request.source,
@@ -64,31 +66,40 @@ export async function createVolume(repository: Repository, request: VolumeReques
     created: new Date().toISOString(),
   };
   try {
-    await repository.bucket.put(volumeKey(id), encodeVolume(volume), { condition: 'absent' });
+    await repository.bucket.put(volumeKey(slot), encodeVolume(volume), { condition: 'absent' });
     return volume;
   } catch (error) {
     if (!(error instanceof ConflictError)) throw error;
     // Another controller recorded it between our look and our write: its record counts.
-    return sameAs(await readVolume(repository, id), request);
+    const first = await readSlot(repository.bucket, slot);
+    if (first !== undefined) return sameAs(first.volume, request);
+    throw new UnavailableError(`volume ${JSON.stringify(request.name)} was created and deleted meanwhile: try again`, {
+      cause: error,
+    });
   }
 }
 
 /** Errors: NotFoundError; CorruptError. */
-export async function readVolume(repository: Pick<Repository, 'bucket'>, id: string): Promise<Volume> {
-  const volume = await findVolume(repository.bucket, id);
-  if (volume !== undefined) return volume;
+export async function readVolume({ bucket }: Pick<Repository, 'bucket'>, id: string): Promise<Volume> {
+  const found = await findVolume(bucket, id);
+  if (found !== undefined) return found.volume;
   throw new NotFoundError(`there is no volume ${JSON.stringify(id)}: it was deleted, or is of another repository`, {
     facts: { volume: id },
   });
 }
 
-/** Removes a volume's record; that there is none is no error. */
+/**
+ * Removes a volume's record; that there is none is no error.
+ * Errors: ConflictError where somebody changes it at the same time.
+ */
 export async function deleteVolume({ bucket }: Pick<Repository, 'bucket'>, id: string): Promise<void> {
-  if (isVolumeId(id)) await bucket.delete(volumeKey(id));
+  const found = await findVolume(bucket, id);
+  if (found !== undefined) await bucket.delete(volumeKey(found.slot), { ifMatch: found.etag });
 }
 
 /**
- * Volumes in the order of their ids, from after `page.after` on. A page's end stays valid when the volume it names is deleted.
+ * Volumes in the order of their ids, from after `page.after` on: an earlier page's `next`, which stays valid when volumes are
+ * deleted.
  * Errors: PageError where `after` is no page's end.
  */
 export async function listVolumes(
@@ -96,29 +107,41 @@ export async function listVolumes(
   page: { readonly after?: string; readonly limit?: number } = {},
 ): Promise<VolumePage> {
   const { after, limit = PAGE_LIMIT } = page;
-  if (after !== undefined && !isVolumeId(after))
+  if (after !== undefined && !isSlot(after))
     throw new PageError(`no page of volumes starts at ${JSON.stringify(after)}: list from the start`);
-  const ids: string[] = [];
-  const start = after === undefined ? {} : { after: volumeKey(after) };
-  for await (const { key } of bucket.list(volumeKey(''), start)) {
+  const slots: string[] = [];
+  for await (const { key } of bucket.list(volumeKey(''), { after: after && volumeKey(after) })) {
     // One more than fits tells that there is a next page.
-    if (ids.push(key.slice(volumeKey('').length)) > limit) break;
+    if (slots.push(key.slice(volumeKey('').length)) > limit) break;
   }
-  const shown = ids.slice(0, limit);
+  const shown = slots.slice(0, limit);
   const volumes: Volume[] = [];
   for (let i = 0; i < shown.length; i += READERS) {
-    const found = await Promise.all(shown.slice(i, i + READERS).map((id) => findVolume(bucket, id)));
+    const found = await Promise.all(shown.slice(i, i + READERS).map((slot) => readSlot(bucket, slot)));
     // One that was deleted since the listing is not in the list.
-    volumes.push(...found.filter((volume) => volume !== undefined));
+    volumes.push(...found.flatMap((each) => (each === undefined ? [] : [each.volume])));
   }
-  return ids.length > limit ? { volumes, next: shown.at(-1) as string } : { volumes };
+  return slots.length > limit ? { volumes, next: shown.at(-1) as string } : { volumes };
 }
 
-async function findVolume(bucket: Bucket, id: string): Promise<Volume | undefined> {
-  if (!isVolumeId(id)) return undefined;
-  const key = volumeKey(id);
+interface StoredVolume {
+  readonly volume: Volume;
+  readonly slot: string;
+  readonly etag: string;
+}
+
+/** The volume with just this id, not one that was created by its name later. */
+async function findVolume(bucket: Bucket, id: string): Promise<StoredVolume | undefined> {
+  const slot = slotOfId(id);
+  const found = slot === undefined ? undefined : await readSlot(bucket, slot);
+  return found?.volume.id === id ? found : undefined;
+}
+
+async function readSlot(bucket: Bucket, slot: string): Promise<StoredVolume | undefined> {
+  const key = volumeKey(slot);
   try {
-    return decodeVolume((await readObject(bucket, key, VOLUME_LIMIT)).bytes, key);
+    const { bytes, etag } = await readObject(bucket, key, VOLUME_LIMIT);
+    return { volume: decodeVolume(bytes, key), slot, etag };
   } catch (error) {
     if (error instanceof NotFoundError) return undefined;
     throw error;

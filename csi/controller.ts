@@ -1,5 +1,5 @@
 import { readParameters, type Source, sourceName } from '../controller/parameters.ts';
-import { type Volume, volumeId } from '../controller/volume.ts';
+import { slotOf, type Volume } from '../controller/volume.ts';
 import { createVolume, deleteVolume, listVolumes, readVolume } from '../controller/volumes.ts';
 import { InvalidError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
@@ -48,7 +48,7 @@ export function createController(repository: Repository, lock: KeyedLock): Contr
       refuseMutable(request.mutableParameters);
       const source = readParameters(request.parameters);
       const capacity = rangeOf(request.capacityRange);
-      const volume = await lock(volumeId(name), () => createVolume(repository, { name, kind, source, capacity }));
+      const volume = await lock(slotOf(name), () => createVolume(repository, { name, kind, source, capacity }));
       return { volume: messageOf(volume) };
     },
 

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
@@ -25,6 +25,11 @@ const readers = mountCapability('MULTI_NODE_READER_ONLY');
 /** A request for a workspace of `birds`, with what the test changes. */
 function create(name: string, changes: object = {}): object {
   return { name, volumeCapabilities: [writer], parameters: { dataset: 'birds' }, ...changes };
+}
+
+/** The file of a volume's record. */
+function recordOf({ volumeId }: { readonly volumeId: string }): string {
+  return join(directory, 'repository/volumes', volumeId.slice(0, 'vol-'.length + 32));
 }
 
 async function importBirds(files: Record<string, string>): Promise<string> {
@@ -96,10 +101,10 @@ describe('a volume', () => {
 
   it('is a record in the repository while it is there', async () => {
     const { volume } = await client.call('CreateVolume', create('recorded', { parameters: { dataset: 'birds@main' } }));
-    const record = JSON.parse(readFileSync(join(directory, 'repository/volumes', volume.volumeId), 'utf8'));
+    const record = JSON.parse(readFileSync(recordOf(volume), 'utf8'));
     expect(record).toMatchObject({ format: 1, name: 'recorded', kind: 'workspace', dataset: 'birds', ref: 'main' });
     await client.call('DeleteVolume', { volumeId: volume.volumeId });
-    expect(readdirSync(join(directory, 'repository/volumes'))).not.toContain(volume.volumeId);
+    expect(existsSync(recordOf(volume))).toBe(false);
   });
 
   it('of many readers is pinned and as large as its version', async () => {
@@ -173,6 +178,16 @@ describe('a volume', () => {
     await client.call('DeleteVolume', { volumeId: 'of another plugin/../..' });
   });
 
+  it('by the name of a deleted one is another volume, which late calls for the old one do not reach', async () => {
+    const old = await client.call('CreateVolume', create('again'));
+    await client.call('DeleteVolume', { volumeId: old.volume.volumeId });
+    const { volume } = await client.call('CreateVolume', create('again'));
+    expect(volume.volumeId).not.toBe(old.volume.volumeId);
+    await client.call('DeleteVolume', { volumeId: old.volume.volumeId });
+    expect((await client.call('CreateVolume', create('again'))).volume).toEqual(volume);
+    await client.call('DeleteVolume', { volumeId: volume.volumeId });
+  });
+
   it.each([
     ['no name', { name: '' }, /name is missing/],
     ['a name beyond 128 bytes', { name: '\u{e9}'.repeat(65) }, /name has 130 bytes/],
@@ -215,11 +230,13 @@ describe('a volume', () => {
 
   it('whose record is damaged is reported, not guessed at', async () => {
     const { volume } = await client.call('CreateVolume', create('damaged'));
-    writeFileSync(join(directory, 'repository/volumes', volume.volumeId), '{"format":1');
+    const sound = readFileSync(recordOf(volume));
+    writeFileSync(recordOf(volume), sound.subarray(0, 40));
     expect(await client.fail('CreateVolume', create('damaged'))).toMatchObject({
       code: status.DATA_LOSS,
-      details: expect.stringContaining(volume.volumeId),
+      details: expect.stringContaining(volume.volumeId.slice(0, 36)),
     });
+    writeFileSync(recordOf(volume), sound);
     await client.call('DeleteVolume', { volumeId: volume.volumeId });
   });
 });
