@@ -16,8 +16,11 @@ describe('the environment', () => {
   });
 
   it('has defaults for root that everyone on the node finds', () => {
-    const { cache, runtime } = readEnvironment({ XDG_CACHE_HOME: '/x', XDG_RUNTIME_DIR: '/y' }, root);
-    expect({ cache, runtime }).toEqual({ cache: '/var/lib/larder/cache', runtime: '/run/larder' });
+    expect(readEnvironment({ XDG_CACHE_HOME: '/x', XDG_RUNTIME_DIR: '/y' }, root)).toMatchObject({
+      repository: '/var/lib/larder/repository',
+      cache: '/var/lib/larder/cache',
+      runtime: '/run/larder',
+    });
   });
 
   it('follows the XDG base directories', () => {

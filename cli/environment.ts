@@ -34,12 +34,13 @@ export function readEnvironment(
   repository?: string,
 ): Environment {
   const root = machine.uid === 0;
-  const xdg = (name: string, fallback: string) => env[name] || join(machine.home, fallback);
+  const data = env.XDG_DATA_HOME || (root ? '/var/lib' : join(machine.home, '.local', 'share'));
   return {
-    repository:
-      repository || env.LARDER_REPOSITORY || join(xdg('XDG_DATA_HOME', '.local/share'), 'larder', 'repository'),
+    repository: repository || env.LARDER_REPOSITORY || join(data, 'larder', 'repository'),
     // Workspaces not yet saved live in the cache's directory: for root, not where a cleaner of caches may reach.
-    cache: env.LARDER_CACHE || (root ? '/var/lib/larder/cache' : join(xdg('XDG_CACHE_HOME', '.cache'), 'larder')),
+    cache:
+      env.LARDER_CACHE ||
+      (root ? '/var/lib/larder/cache' : join(env.XDG_CACHE_HOME || join(machine.home, '.cache'), 'larder')),
     runtime:
       env.LARDER_RUNTIME ||
       (root

@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
 
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+/** Not SIGHUP: a handler would undo what `nohup` asks for. */
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 /** Why an operation was aborted: the user, or a supervisor, asked for an end. */
 export class Interrupted extends Error {
@@ -14,7 +15,7 @@ export class Interrupted extends Error {
 }
 
 /**
- * An AbortSignal that the first SIGINT, SIGTERM or SIGHUP aborts, with an `Interrupted` as its reason. The second one finds the
+ * An AbortSignal that the first SIGINT or SIGTERM aborts, with an `Interrupted` as its reason. The second one finds the
  * handlers gone and ends the process at once, as it would any other.
  */
 export function abortOnSignal(): AbortSignal & Disposable {

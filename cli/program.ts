@@ -1,9 +1,12 @@
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { InvalidError, LarderError } from '../dataset/errors.ts';
 import { addBranch } from './commands/branch.ts';
 import { addCache } from './commands/cache.ts';
+import { addCommit } from './commands/commit.ts';
+import { addController } from './commands/controller.ts';
 import { addDelete } from './commands/delete.ts';
+import { addFiles } from './commands/files.ts';
+import { addImport } from './commands/import.ts';
 import { addList } from './commands/list.ts';
 import { addMount } from './commands/mount.ts';
 import { addPrefetch } from './commands/prefetch.ts';
@@ -17,6 +20,7 @@ import { EXIT, exitCodeOf } from './exit-code.ts';
 import { pathOf } from './help.ts';
 import { Interrupted } from './interrupt.ts';
 import { createStart, type Host, type Start } from './session.ts';
+import { larderVersion } from './version.ts';
 
 /** Runs one command line. @returns the exit status */
 export async function run(argv: readonly string[], host: Host): Promise<number> {
@@ -42,7 +46,7 @@ export function createProgram(start: Start, host: Pick<Host, 'stdout' | 'stderr'
     .description(
       'Versions, volumes and a node-local cache for machine-learning datasets.\nA dataset is named NAME[@REF]: a branch, a tag or the start of a version id; without one, the head of main.',
     )
-    .version(readVersion(), '-V, --version', 'print the version of larder')
+    .version(larderVersion(), '-V, --version', 'print the version of larder')
     .option(
       '--repository <location>',
       'where datasets are kept: a directory, or s3://bucket/prefix (LARDER_REPOSITORY)',
@@ -60,8 +64,11 @@ export function createProgram(start: Start, host: Pick<Host, 'stdout' | 'stderr'
   program.commandsGroup('Repository:');
   addRepository(program, start);
   program.commandsGroup('Versions:');
+  addImport(program, start);
+  addCommit(program, start);
   addList(program, start);
   addShow(program, start);
+  addFiles(program, start);
   program.commandsGroup('Names:');
   addTag(program, start);
   addBranch(program, start);
@@ -75,6 +82,8 @@ export function createProgram(start: Start, host: Pick<Host, 'stdout' | 'stderr'
   addPrefetch(program, start);
   addCache(program, start);
   program.commandsGroup('Daemons:');
+  program.commandsGroup('Daemons:');
+  addController(program, start);
   program.commandsGroup('Help:').helpCommand('help [command]', 'print help for a command');
   for (const command of allCommands(program)) {
     if (command.commands.length > 0) command.helpCommand('help [command]', 'print help for a command');
@@ -117,9 +126,4 @@ function report(error: unknown, json: boolean, host: Host): void {
 /** System errors say what happened by themselves. */
 function hasCode(error: unknown): boolean {
   return error instanceof Error && typeof (error as NodeJS.ErrnoException).code === 'string' && 'syscall' in error;
-}
-
-function readVersion(): string {
-  const file = new URL('../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }

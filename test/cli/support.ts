@@ -42,7 +42,9 @@ export function createWorld(): World {
     LARDER_REPOSITORY: join(directory, 'repository'),
     LARDER_CACHE: join(directory, 'cache'),
     LARDER_RUNTIME: join(directory, 'run'),
+    LARDER_STATE: join(directory, 'state'),
     LARDER_AUTHOR: 'Ada Lovelace',
+    NODE_COMPILE_CACHE: join(directory, 'code'),
     TZ: 'UTC',
   };
   for (const name of [
