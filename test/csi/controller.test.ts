@@ -48,6 +48,7 @@ async function importBirds(files: Record<string, string>): Promise<string> {
 
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'larder-csi-'));
+  process.env.LARDER_STATE = join(directory, 'state');
   mkdirSync(join(directory, 'repository'));
   repository = await initRepository(join(directory, 'repository'));
   first = await importBirds({ 'robin.txt': 'r'.repeat(1000), 'wren.txt': 'w'.repeat(2000) });
