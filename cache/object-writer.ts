@@ -97,6 +97,10 @@ export class ObjectWriter {
       finish: (size) => {
         if (end !== size) ftruncateSync(descriptor, size);
         closeSync(descriptor);
+        if (this.has(id)) {
+          unlinkSync(temporary);
+          return;
+        }
         this.#pending.set(id, { temporary, size });
         this.#pendingBytes += size;
         if (this.#pending.size >= BATCH_FILES || this.#pendingBytes >= BATCH_BYTES) this.flush();

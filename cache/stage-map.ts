@@ -74,6 +74,11 @@ export class StageMap {
     return this.#first(highOf(id), lowOf(id)) >= 0;
   }
 
+  /** A number below `size` that stands for the content; -1 where `has` says no. */
+  position(id: Digest): number {
+    return this.#first(highOf(id), lowOf(id));
+  }
+
   /** Every key, in order: the first 16 digits of a content id. */
   *prefixes(): Generator<string> {
     for (let at = 0; at < this.#high.length; at += 1) {

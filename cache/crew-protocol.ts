@@ -1,0 +1,55 @@
+import type { MessagePort } from 'node:worker_threads';
+import type { Digest } from '../dataset/digest.ts';
+import type { Part } from '../dataset/entry.ts';
+import type { ChunkLocation } from '../dataset/location.ts';
+import type { ErrorMessage } from './error-message.ts';
+import type { Layout } from './layout.ts';
+import type { Placed } from './object-writer.ts';
+
+/** What a worker thread of the cache is started with. */
+export interface CrewStart {
+  readonly layout: Layout;
+  readonly writerName: string;
+  readonly bootId: string;
+  /** For `PortBuckets`. */
+  readonly buckets: MessagePort;
+}
+
+/** Reads one pack to its end, and puts every object in it that a staged version has and the cache lacks. */
+export interface PackJob {
+  readonly kind: 'pack';
+  readonly pack: Digest;
+}
+
+/** Puts one object together from its parts. */
+export interface FileJob {
+  readonly kind: 'file';
+  readonly id: Digest;
+  readonly parts: readonly LocatedPart[];
+}
+
+/** A part and where its chunk lies; a hole has no place. */
+export interface LocatedPart extends Part {
+  readonly location?: ChunkLocation;
+}
+
+/** From the main thread to a worker. */
+export type CrewOrder =
+  | {
+      readonly job: number;
+      readonly repository: { readonly id: string; readonly location: string };
+      readonly task: PackJob | FileJob;
+    }
+  /** Somebody waits for this object: show it at once, not with the rest of its batch. */
+  | { readonly urgent: Digest }
+  | { readonly calm: Digest }
+  | { readonly abort: number }
+  | { readonly stageMap: number; readonly bytes: SharedArrayBuffer }
+  | { readonly dropStageMap: number }
+  | { readonly close: true };
+
+/** From a worker to the main thread. */
+export type CrewReport =
+  | { readonly placed: readonly Placed[] }
+  | { readonly retired: string }
+  | { readonly done: number; readonly error?: ErrorMessage };

@@ -1,0 +1,87 @@
+/** A worker thread of the cache: reads packs, checks what is in them, and writes objects. Its work comes from `Crew`. */
+import { parentPort, workerData } from 'node:worker_threads';
+import type { Digest } from '../dataset/digest.ts';
+import { PortBuckets } from './bucket-port.ts';
+import type { CrewOrder, CrewReport, CrewStart } from './crew-protocol.ts';
+import { errorMessage } from './error-message.ts';
+import { assembleFile, unpack } from './jobs.ts';
+import { ObjectWriter } from './object-writer.ts';
+import { StageMap } from './stage-map.ts';
+
+/** How long without work until the journal is given up to be sealed, in milliseconds. */
+const IDLE = 5_000;
+
+const port = parentPort!;
+const { layout, writerName, bootId, buckets } = workerData as CrewStart;
+const report = (message: CrewReport) => port.postMessage(message);
+const portBuckets = new PortBuckets(buckets);
+const maps = new Map<number, StageMap>();
+const urgent = new Set<Digest>();
+const running = new Map<number, { stopping: AbortController; ended: Promise<void> }>();
+type JobOrder = Extract<CrewOrder, { task: unknown }>;
+
+let idle: NodeJS.Timeout | undefined;
+
+const writer = new ObjectWriter({
+  layout,
+  name: writerName,
+  bootId,
+  onPlaced: (placed) => report({ placed }),
+  onRetired: (retired) => report({ retired }),
+});
+
+function isWanted(id: Digest): boolean {
+  for (const map of maps.values()) if (map.has(id)) return true;
+  return urgent.has(id);
+}
+
+function start(order: JobOrder): void {
+  clearTimeout(idle);
+  const stopping = new AbortController();
+  const ended = work(order, stopping.signal).finally(() => {
+    running.delete(order.job);
+    if (running.size > 0) return;
+    idle = setTimeout(() => writer.pause(), IDLE);
+  });
+  running.set(order.job, { stopping, ended });
+}
+
+async function work({ job, repository, task }: JobOrder, signal: AbortSignal): Promise<void> {
+  const source = { ...repository, bucket: portBuckets.bucket(job, repository.location, signal) };
+  try {
+    if (task.kind === 'pack')
+      await unpack({ repository: source, pack: task.pack, writer, isWanted, isUrgent: (id) => urgent.has(id) });
+    else await assembleFile({ repository: source, id: task.id, parts: task.parts, writer });
+    report({ done: job });
+  } catch (error) {
+    report({ done: job, error: errorMessage(error) });
+  }
+}
+
+port.on('message', (order: CrewOrder) => {
+  if ('task' in order) {
+    start(order);
+  } else if ('urgent' in order) {
+    urgent.add(order.urgent);
+    if (writer.isPending(order.urgent)) writer.flush();
+  } else if ('calm' in order) {
+    urgent.delete(order.calm);
+  } else if ('abort' in order) {
+    running.get(order.abort)?.stopping.abort();
+  } else if ('stageMap' in order) {
+    maps.set(order.stageMap, new StageMap(order.bytes));
+  } else if ('dropStageMap' in order) {
+    maps.delete(order.dropStageMap);
+  } else {
+    void close();
+  }
+});
+
+async function close(): Promise<void> {
+  for (const { stopping } of running.values()) stopping.abort();
+  await Promise.all([...running.values()].map(({ ended }) => ended));
+  clearTimeout(idle);
+  writer.close();
+  port.close();
+  buckets.close();
+}

@@ -1,0 +1,166 @@
+import { availableParallelism } from 'node:os';
+import { MessageChannel, Worker } from 'node:worker_threads';
+import type { Digest } from '../dataset/digest.ts';
+import { UnavailableError } from '../dataset/errors.ts';
+import type { Repository } from '../dataset/repository.ts';
+import { type ServedJob, serveBuckets } from './bucket-port.ts';
+import type { Cache } from './cache.ts';
+import type { CrewOrder, CrewReport, CrewStart, FileJob, PackJob } from './crew-protocol.ts';
+import { errorOf } from './error-message.ts';
+import type { StageMap } from './stage-map.ts';
+
+/** A job that a worker has. */
+export interface RunningJob {
+  /** Resolves when the worker is through with it. */
+  readonly done: Promise<void>;
+  /** How much of what it reads was read: 0 to 1. */
+  readonly fraction: number;
+  abort(reason: unknown): void;
+}
+
+/** The worker threads of one cache. They start with the first job. */
+export interface Crew {
+  run(repository: Repository, task: PackJob | FileJob): RunningJob;
+  /** Somebody waits for this object: it is shown as soon as it is written, until `calm` is called. */
+  urge(id: Digest): void;
+  calm(id: Digest): void;
+  /** Objects of this map are wanted, until the function that it gives is called. */
+  want(map: StageMap): () => void;
+  close(): Promise<void>;
+}
+
+interface Member {
+  readonly worker: Worker;
+  readonly jobs: Map<number, ServedJob & { finish(error?: Error): void }>;
+  readonly closed: Promise<void>;
+}
+
+export interface CrewOptions {
+  readonly cache: Cache;
+  /** How many threads; one a core that can be spared, four at most, where it is not said. */
+  readonly threads?: number;
+}
+
+export function createCrew({
+  cache,
+  threads = Math.max(1, Math.min(4, availableParallelism() - 1)),
+}: CrewOptions): Crew {
+  const members: Member[] = [];
+  const maps = new Map<number, StageMap>();
+  const urgent = new Set<Digest>();
+  let serial = 0;
+  let closing = false;
+
+  const order = (member: Member, message: CrewOrder) => member.worker.postMessage(message);
+
+  function hire(): Member {
+    const { port1, port2 } = new MessageChannel();
+    const start: CrewStart = {
+      layout: cache.layout,
+      writerName: cache.writerName(),
+      bootId: cache.bootId,
+      buckets: port2,
+    };
+    const worker = new Worker(new URL('./crew-worker.ts', import.meta.url), {
+      workerData: start,
+      transferList: [port2],
+    });
+    const jobs: Member['jobs'] = new Map();
+    serveBuckets(port1, jobs);
+    const closed = new Promise<void>((resolve) => {
+      worker.once('exit', () => {
+        port1.close();
+        members.splice(members.indexOf(member), 1);
+        for (const job of jobs.values())
+          job.finish(new UnavailableError('a worker thread of the cache ended: try again'));
+        resolve();
+      });
+    });
+    let failure: unknown;
+    worker.on('error', (error) => {
+      failure = error;
+      for (const job of jobs.values()) {
+        job.finish(new UnavailableError(`a worker thread of the cache failed: ${error}`, { cause: failure }));
+      }
+    });
+    worker.on('message', (report: CrewReport) => {
+      if ('placed' in report) cache.announce(report.placed);
+      else if ('retired' in report) cache.adoptJournal(report.retired);
+      else if ('done' in report) jobs.get(report.done)?.finish(report.error && errorOf(report.error));
+    });
+    const member = { worker, jobs, closed };
+    members.push(member);
+    for (const [key, map] of maps) order(member, { stageMap: key, bytes: map.bytes });
+    for (const id of urgent) order(member, { urgent: id });
+    return member;
+  }
+
+  function leastBusy(): Member {
+    const best = members.reduce<Member | undefined>(
+      (least, member) => (least && least.jobs.size <= member.jobs.size ? least : member),
+      undefined,
+    );
+    return best && (best.jobs.size === 0 || members.length >= threads) ? best : hire();
+  }
+
+  return {
+    run(repository, task) {
+      if (closing) throw new UnavailableError('the cache is closing');
+      const member = leastBusy();
+      const job = serial++;
+      const stopping = new AbortController();
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      let read = 0;
+      let total = 0;
+      member.jobs.set(job, {
+        bucket: repository.bucket,
+        signal: stopping.signal,
+        onRead: (bytes, size) => {
+          read += bytes;
+          total = Math.max(total, size);
+        },
+        finish: (error) => {
+          member.jobs.delete(job);
+          if (error) reject(stopping.signal.aborted ? stopping.signal.reason : error);
+          else resolve();
+        },
+      });
+      order(member, { job, repository: { id: repository.id, location: repository.location }, task });
+      const whole =
+        task.kind === 'file' ? task.parts.reduce((sum, { location }) => sum + (location?.stored ?? 0), 0) : 0;
+      return {
+        done: promise,
+        get fraction() {
+          return read / Math.max(1, whole || total);
+        },
+        abort: (reason) => {
+          stopping.abort(reason);
+          order(member, { abort: job });
+        },
+      };
+    },
+    urge: (id) => {
+      if (urgent.has(id)) return;
+      urgent.add(id);
+      for (const member of members) order(member, { urgent: id });
+    },
+    calm: (id) => {
+      if (urgent.delete(id)) for (const member of members) order(member, { calm: id });
+    },
+    want: (map) => {
+      const key = serial++;
+      maps.set(key, map);
+      for (const member of members) order(member, { stageMap: key, bytes: map.bytes });
+      return () => {
+        maps.delete(key);
+        for (const member of members) order(member, { dropStageMap: key });
+      };
+    },
+    close: async () => {
+      closing = true;
+      const leaving = [...members];
+      for (const member of leaving) order(member, { close: true });
+      await Promise.all(leaving.map((member) => member.closed));
+    },
+  };
+}

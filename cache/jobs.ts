@@ -1,0 +1,103 @@
+import type { Digest } from '../dataset/digest.ts';
+import { CorruptError } from '../dataset/errors.ts';
+import { partsId } from '../dataset/format/parts.ts';
+import { readChunk, streamPack } from '../dataset/pack.ts';
+import type { Repository } from '../dataset/repository.ts';
+import type { LocatedPart } from './crew-protocol.ts';
+import type { ObjectWriter } from './object-writer.ts';
+
+export interface UnpackOptions {
+  readonly repository: Repository;
+  readonly pack: Digest;
+  readonly writer: ObjectWriter;
+  /** Whether a content id is one of a staged version's files, or awaited. */
+  readonly isWanted: (id: Digest) => boolean;
+  /** Whether somebody waits for it. */
+  readonly isUrgent: (id: Digest) => boolean;
+}
+
+/**
+ * Reads a pack once, in order, and puts every file in it that is wanted and missing. A chunk that is a whole file has the file's
+ * content id, so nothing more need be known of it; parts of larger files are passed over.
+ * @throws CorruptError where the pack is damaged; what was read before stays
+ */
+export async function unpack({ repository, pack, writer, isWanted, isUrgent }: UnpackOptions): Promise<void> {
+  try {
+    await streamPack(
+      repository,
+      pack,
+      (id) => isWanted(id) && !writer.has(id),
+      async (id, bytes) => {
+        writer.put(id, bytes);
+        if (isUrgent(id)) writer.flush();
+      },
+    );
+  } finally {
+    writer.flush();
+  }
+}
+
+export interface AssembleOptions {
+  readonly repository: Repository;
+  readonly id: Digest;
+  /** In order; one part without a hole is a file of one chunk. */
+  readonly parts: readonly LocatedPart[];
+  readonly writer: ObjectWriter;
+}
+
+/** Chunks read ahead of the one that is being written: with it, this many are in memory. */
+const READ_AHEAD = 3;
+
+/**
+ * Puts one object together. Its chunks are checked as they come; that these chunks in this order are the object is checked
+ * before any is read.
+ * @throws CorruptError where a chunk is damaged or the parts are another object's
+ */
+export async function assembleFile({ repository, id, parts, writer }: AssembleOptions): Promise<void> {
+  if (writer.has(id)) return writer.flush();
+  const only = parts.length === 1 ? parts[0]!.chunk : undefined;
+  const named =
+    only ?? partsId(parts.map(({ chunk, length }) => (chunk === undefined ? { length } : { chunk, length })));
+  if (named !== id) {
+    throw new CorruptError(`the parts that a manifest gives for ${id} make ${named}: run 'larder verify'`, {
+      facts: { object: id },
+    });
+  }
+  const file = writer.begin(id);
+  let size = 0;
+  try {
+    const positions = parts.map(({ length }) => {
+      size += length;
+      return size - length;
+    });
+    const ahead: Promise<Buffer | undefined>[] = [];
+    const start = (at: number) => {
+      const location = parts[at]?.location;
+      const chunk = location ? readChunk(repository, location) : Promise.resolve(undefined);
+      // Met in its turn; until then a failure must not count as unhandled.
+      chunk.catch(() => {});
+      ahead.push(chunk);
+    };
+    let next = 0;
+    for (let at = 0; at < parts.length; at += 1) {
+      while (next < parts.length && next <= at + READ_AHEAD) start(next++);
+      const bytes = await ahead.shift()!;
+      const { chunk, length } = parts[at]!;
+      if (chunk === undefined) continue;
+      if (bytes?.length !== length) {
+        throw new CorruptError(
+          `chunk ${chunk} of object ${id} has ${bytes?.length} bytes where the manifest says ${length}`,
+          {
+            facts: { object: id, chunk },
+          },
+        );
+      }
+      file.write(bytes, positions[at]!);
+    }
+  } catch (error) {
+    file.abort();
+    throw error;
+  }
+  file.finish(size);
+  writer.flush();
+}
