@@ -316,8 +316,8 @@ class DirectoryBucket implements Bucket {
         cause: error,
         facts: { key },
       });
-    if (code === 'EISDIR' || code === 'ENOTDIR' || code === 'ENOTEMPTY')
-      return new InvalidError(`${key} cannot be an object of ${this.name}: a folder is in its way`, {
+    if (code === 'EISDIR' || code === 'EEXIST' || code === 'ENOTDIR' || code === 'ENOTEMPTY')
+      return new InvalidError(`${key} cannot be an object of ${this.name}: a folder or an object is in its way`, {
         cause: error,
         facts: { key },
       });
