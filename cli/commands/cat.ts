@@ -38,8 +38,7 @@ export function addCat(program: Command, start: Start): void {
           throw new InvalidError(`'${shown}' is a ${entry.type}, not a file: ${instead}`, { facts: { path: shown } });
         }
         let offset = 0;
-        for await (const bytes of readFile(repository, entry)) {
-          signal.throwIfAborted();
+        for await (const bytes of readFile(repository, entry, { root, signal })) {
           output.document({ ...bytesFields('path', path), offset, dataBase64: bytes.toString('base64') });
           if (!output.json) await output.bytes(bytes);
           offset += bytes.length;

@@ -9,10 +9,16 @@ import {
   differenceDocument,
   differenceLine,
   differenceSummary,
+  isOnlyDirectoryTime,
   noDifferences,
 } from '../difference.ts';
 import { NAME_HELP, withExamples } from '../help.ts';
 import type { Start } from '../session.ts';
+
+interface Options {
+  readonly summary?: boolean;
+  readonly all?: boolean;
+}
 
 /** `larder diff` */
 export function addDiff(program: Command, start: Start): void {
@@ -20,7 +26,7 @@ export function addDiff(program: Command, start: Start): void {
     .command('diff')
     .summary('what differs between two versions')
     .description(
-      'Lists the paths that differ between two versions: A added, D deleted, M modified, T of another type, m the same content with another mode, owner, time or attributes. Reads only what differs of the manifests.',
+      'Lists the paths that differ between two versions: A added, D removed, M modified, T of another type, m the same content with another mode, owner, time or attributes. Reads only what differs of the manifests.',
     )
     .argument('<from>', NAME_HELP)
     .argument(
@@ -28,14 +34,15 @@ export function addDiff(program: Command, start: Start): void {
       'the other version; @REF for one of the same dataset; without one, <from> is compared with its parent',
     )
     .option('-s, --summary', 'only count')
-    .action(async (from: string, to: string | undefined, options: { readonly summary?: boolean }, command: Command) => {
+    .option('-a, --all', 'also directories of which only the time differs')
+    .action(async (from: string, to: string | undefined, options: Options, command: Command) => {
       const session = start(command);
       const { output, signal } = session;
       const repository = await session.openRepository();
       const [before, after] = await resolvePair(repository, from, to);
       const totals = noDifferences();
-      for await (const difference of diffVersions(repository, before.root, after.root)) {
-        signal.throwIfAborted();
+      for await (const difference of diffVersions(repository, before.root, after.root, { signal })) {
+        if (!options.all && isOnlyDirectoryTime(difference)) continue;
         countDifference(totals, difference);
         if (options.summary) continue;
         if (output.json) output.document(differenceDocument(difference));

@@ -25,8 +25,7 @@ export function addHistory(program: Command, start: Start): void {
       const path = pathArgument(text);
       const { version } = await resolveName(repository, name);
       let found = false;
-      for await (const { version: at, change, entry } of pathHistory(repository, version, path)) {
-        session.signal.throwIfAborted();
+      for await (const { version: at, change, entry } of pathHistory(repository, version, path, session.signal)) {
         found = true;
         output.document({ ...versionDocument(at), change, entry: entry && entryDocument(entry) });
         const what =

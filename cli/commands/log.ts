@@ -31,9 +31,8 @@ export function addLog(program: Command, start: Start): void {
       const names = await namesOfVersions(repository, dataset);
       let left = options.number ?? Number.POSITIVE_INFINITY;
       let first = true;
-      for await (const each of log(repository, version)) {
+      for await (const each of log(repository, version, session.signal)) {
         if (left-- <= 0) break;
-        session.signal.throwIfAborted();
         const here = names.get(each.id) ?? [];
         output.document({ ...versionDocument(each), names: here });
         if (options.oneline) {
