@@ -1,0 +1,54 @@
+import { closeSync, constants, openSync, readFileSync } from 'node:fs';
+import { UnavailableError } from '../../dataset/errors.ts';
+import { MS, mount } from '../../system/calls.ts';
+import { S_IFDIR } from './protocol.ts';
+
+/**
+ * Opens /dev/fuse and mounts a filesystem of directories at `target`, an empty directory. The kernel's first message, INIT, waits
+ * on the descriptor from then on; every use of the mount waits until it is answered. The caller closes the descriptor, which
+ * aborts the connection once nobody else holds it.
+ */
+export function mountFuse(target: string): number {
+  const { O_RDWR, O_NONBLOCK } = constants;
+  let fd: number;
+  try {
+    fd = openSync('/dev/fuse', O_RDWR | O_NONBLOCK);
+  } catch (error) {
+    throw new UnavailableError("cannot open /dev/fuse: load the kernel's fuse module, and run as root", {
+      cause: error,
+    });
+  }
+  try {
+    const options = [`fd=${fd}`, `rootmode=${S_IFDIR.toString(8)}`, 'user_id=0', 'group_id=0', 'allow_other'];
+    mount({
+      source: 'larder',
+      target,
+      type: 'fuse.larder',
+      flags: MS.noSuid | MS.noDev | MS.noExec | MS.noAtime | MS.readOnly,
+      data: [...options, 'default_permissions'].join(','),
+    });
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  return fd;
+}
+
+/** The kernel's number of the connection that is mounted at `target`, as in /sys/fs/fuse/connections. Touches no filesystem. */
+export function connectionNumber(target: string): number | undefined {
+  let found: number | undefined;
+  for (const line of readFileSync('/proc/self/mountinfo', 'latin1').split('\n')) {
+    const [, , device, , path] = line.split(' ');
+    if (device && path && unescapePath(path) === target) {
+      const [major, minor] = device.split(':').map(Number);
+      found = major! * 2 ** 20 + minor!;
+    }
+  }
+  return found;
+}
+
+/** mountinfo writes blanks and backslashes of a path as three octal digits. */
+function unescapePath(path: string): string {
+  const bytes = path.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
+  return Buffer.from(bytes, 'latin1').toString('utf8');
+}

@@ -1,0 +1,86 @@
+/** How a wait ended: as `resolve` said, by its failure, or by the deadline. */
+export type Outcome = 'ready' | 'absent' | 'failed' | 'expired';
+
+export type Resolve = (id: string, signal: AbortSignal) => Promise<'ready' | 'absent'>;
+
+export interface WaitsOptions {
+  readonly resolve: Resolve;
+  /** How long one waits at most, in ms. */
+  readonly deadline: number;
+  /** Told of every failure, once for all who waited. */
+  readonly onFailure?: ((id: string, error: unknown) => void) | undefined;
+}
+
+interface Flight {
+  readonly controller: AbortController;
+  readonly waiters: Set<Waiter>;
+}
+
+interface Waiter {
+  readonly end: (outcome: Outcome) => void;
+  readonly timer: NodeJS.Timeout;
+}
+
+/**
+ * Waits for objects. All who wait for one id share one call of `resolve`; its signal is aborted when the last of them has left. A
+ * call that goes on regardless is forgotten: who comes later starts another.
+ */
+export function createWaits(options: WaitsOptions) {
+  const flights = new Map<string, Flight>();
+  let resolving = 0;
+  let started = 0;
+
+  function start(id: string): Flight {
+    const flight: Flight = { controller: new AbortController(), waiters: new Set() };
+    flights.set(id, flight);
+    resolving += 1;
+    started += 1;
+    void run(id, flight);
+    return flight;
+  }
+
+  async function run(id: string, flight: Flight): Promise<void> {
+    let outcome: Outcome;
+    try {
+      outcome = await options.resolve(id, flight.controller.signal);
+    } catch (error) {
+      outcome = 'failed';
+      if (!flight.controller.signal.aborted) options.onFailure?.(id, error);
+    }
+    resolving -= 1;
+    if (flights.get(id) === flight) flights.delete(id);
+    for (const waiter of flight.waiters) {
+      clearTimeout(waiter.timer);
+      waiter.end(outcome);
+    }
+    flight.waiters.clear();
+  }
+
+  function leave(id: string, flight: Flight, waiter: Waiter): boolean {
+    if (!flight.waiters.delete(waiter)) return false;
+    clearTimeout(waiter.timer);
+    if (flight.waiters.size === 0) {
+      if (flights.get(id) === flight) flights.delete(id);
+      flight.controller.abort();
+    }
+    return true;
+  }
+
+  return {
+    /** Calls `end` once, later. The function that it gives back leaves before that, and then `end` is not called. */
+    wait(id: string, end: (outcome: Outcome) => void): () => void {
+      const flight = flights.get(id) ?? start(id);
+      const waiter: Waiter = {
+        end,
+        timer: setTimeout(() => {
+          if (leave(id, flight, waiter)) end('expired');
+        }, options.deadline),
+      };
+      flight.waiters.add(waiter);
+      return () => {
+        leave(id, flight, waiter);
+      };
+    },
+    counters: () => ({ resolving, started, ids: flights.size }),
+  };
+}
