@@ -100,6 +100,7 @@ export interface NodeStatus {
   readonly cache: string;
   readonly runtime: string;
   readonly keeper: boolean;
+  readonly keeperPid?: number;
   readonly volumes: readonly MountedVolume[];
   /** Opens that wait in the ring now. */
   readonly waiting: number;

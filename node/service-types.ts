@@ -35,6 +35,13 @@ export interface NodeService {
    * Errors: NotFoundError where the volume is neither staged nor published at `path`.
    */
   stats(volume: string, path: string): Promise<VolumeStats>;
+
+  /**
+   * Removes what this node keeps of a volume that is being deleted, a workspace's changes above all; that it keeps nothing is no
+   * error.
+   * Errors: InUseError while it is staged here.
+   */
+  discard?(volume: string): Promise<void>;
 }
 
 /** `pinned`: read-only, one version. `workspace`: writable, copy-on-write on a version. */

@@ -1,0 +1,127 @@
+import { realpathSync } from 'node:fs';
+import type { Hydrator } from '../cache/hydrate.ts';
+import { sha256 } from '../dataset/digest.ts';
+import { ConflictError, InvalidError, isErrno, NotFoundError } from '../dataset/errors.ts';
+import { resolveName } from '../dataset/refs.ts';
+import { readVersion } from '../dataset/version.ts';
+import type { MountedVolume, MountRequest, NamedVersion, Progress } from './protocol.ts';
+import type { StagedRecord } from './records.ts';
+import type { Repositories } from './repositories.ts';
+import { createSerial } from './serial.ts';
+import type { Handlers } from './server.ts';
+import { holdersOf, type Volumes } from './service.ts';
+import { snapshotWorkspace } from './snapshot.ts';
+import type { StagedVersions } from './staging.ts';
+
+export interface CallParts {
+  readonly volumes: Volumes;
+  readonly versions: StagedVersions;
+  readonly hydrator: Hydrator;
+  readonly repositories: Repositories;
+}
+
+/** What the command line asks of the daemon about mounts. */
+export function createMountCalls(parts: CallParts): Pick<Handlers, 'mount' | 'unmount' | 'snapshot' | 'prefetch'> {
+  const { volumes, versions, hydrator, repositories } = parts;
+  const serial = createSerial();
+
+  const resolve = async ({ repository: location, name }: NamedVersion) => {
+    const repository = await repositories.at(location);
+    const { dataset, version } = await resolveName(repository, name);
+    const { root } = await readVersion(repository, version);
+    return { repository, dataset, version, root };
+  };
+
+  return {
+    mount: (request) => {
+      const directory = existingDirectory(request.directory);
+      const volume = volumeAt(directory);
+      return serial(volume, async () => {
+        const { dataset, version } = await resolve(request);
+        const known = volumes.records.get(volume);
+        if (known !== undefined && !sameMount(known, request, version)) throw occupied(directory, known);
+        const record = await volumes.stage({
+          volume,
+          repository: request.repository,
+          dataset,
+          version,
+          kind: request.workspace === undefined ? 'pinned' : 'workspace',
+          capacityBytes: request.workspace?.capacityBytes,
+          stagingPath: directory,
+        });
+        return mountedVolume(record);
+      });
+    },
+
+    unmount: ({ directory: asked, discard = false }) => {
+      const directory = existingDirectory(asked);
+      const volume = volumes.records.at(directory)?.volume ?? volumeAt(directory);
+      return serial(volume, async () => {
+        const result = await volumes.unstage(volume, directory);
+        if (discard) volumes.discard(volume);
+        return { directory, unmounted: result.unmounted, heldBy: holdersOf(result) };
+      });
+    },
+
+    snapshot: (request, { signal, onProgress }) => {
+      const directory = existingDirectory(request.directory);
+      const record = volumes.records.at(directory);
+      if (record === undefined || record.kind !== 'workspace') {
+        throw new NotFoundError(
+          `no workspace is mounted on ${directory}${record === undefined ? '' : ', but a pinned version, which cannot change'}: mount one with 'larder mount NAME ${directory} --workspace'`,
+          { facts: { directory } },
+        );
+      }
+      return serial(record.volume, async () => {
+        const repository = await repositories.at(record.repository);
+        const workspace = volumes.workspaceOf(record.volume);
+        return await snapshotWorkspace({ repository, record, workspace, signal, onProgress }, request);
+      });
+    },
+
+    prefetch: async (request, { signal, onProgress }) => {
+      const { dataset, ...version } = await resolve(request);
+      const report = (progress: Omit<Progress, 'phase'>) => onProgress({ phase: 'prefetching', ...progress });
+      const { files, bytes } = await versions.withSource(
+        version,
+        (source) => hydrator.prefetch(source, { pattern: request.pattern, signal, onProgress: report }),
+        signal,
+      );
+      return { dataset, version: version.version, files, bytes };
+    },
+  };
+}
+
+export function mountedVolume(record: StagedRecord): MountedVolume {
+  const { volume, kind, stagingPath, repository, dataset, version } = record;
+  return { volume, kind, directory: stagingPath, repository, dataset, version };
+}
+
+/** One volume a mount point: mounted again as a workspace, it finds its changes. */
+function volumeAt(directory: string): string {
+  return `mount-${sha256(directory).slice(0, 16)}`;
+}
+
+function existingDirectory(directory: string): string {
+  if (!directory.startsWith('/')) throw new InvalidError(`the directory must be an absolute path, not '${directory}'`);
+  try {
+    return realpathSync.native(directory);
+  } catch (cause) {
+    if (isErrno(cause, 'ENOENT') || isErrno(cause, 'ENOTDIR')) {
+      throw new NotFoundError(`there is no directory ${directory}: make it first`, { cause, facts: { directory } });
+    }
+    throw cause;
+  }
+}
+
+function sameMount(known: StagedRecord, request: MountRequest, version: string): boolean {
+  const kind = request.workspace === undefined ? 'pinned' : 'workspace';
+  return known.repository === request.repository && known.kind === kind && known.version === version;
+}
+
+function occupied(directory: string, known: StagedRecord): ConflictError {
+  return new ConflictError(
+    `${directory} has ${known.dataset}@${known.version.slice(0, 12)} (${known.kind}) mounted: unmount it first, or choose another directory`,
+    { facts: { directory, dataset: known.dataset, version: known.version } },
+  );
+}

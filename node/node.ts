@@ -1,0 +1,63 @@
+import { closeSync, mkdirSync } from 'node:fs';
+import { type Cache, openCache } from '../cache/cache.ts';
+import { createHydrator, type Hydrator } from '../cache/hydrate.ts';
+import type { Digest } from '../dataset/digest.ts';
+import { mountRing, type RingServer } from '../mount/fuse/ring-server.ts';
+import { unmount } from '../mount/unmount.ts';
+import { type RuntimePaths, runtimePaths } from './paths.ts';
+import { createRepositories, type Repositories } from './repositories.ts';
+import { createVolumes, type Volumes } from './service.ts';
+import { createStagedVersions, type StagedVersions } from './staging.ts';
+
+/** Everything that one node's daemon holds, joined: the cache, the ring that asks it, and the volumes on both. */
+export interface Node extends AsyncDisposable {
+  readonly paths: RuntimePaths;
+  readonly cache: Cache;
+  readonly hydrator: Hydrator;
+  readonly ring: RingServer;
+  readonly repositories: Repositories;
+  readonly versions: StagedVersions;
+  readonly volumes: Volumes;
+  /** Lets go of everything; mounts stay, for the next daemon. */
+  close(): Promise<void>;
+}
+
+export interface NodeOptions {
+  /** LARDER_RUNTIME. */
+  readonly runtime: string;
+  /** LARDER_CACHE. */
+  readonly cache: string;
+  /** How long an open waits for its object before it ends with EIO, in milliseconds. */
+  readonly deadline?: number;
+  readonly onWarning: (message: string) => void;
+}
+
+export const DEFAULT_DEADLINE = 60_000;
+
+export async function openNode(options: NodeOptions): Promise<Node> {
+  const { deadline = DEFAULT_DEADLINE, onWarning } = options;
+  const paths = runtimePaths(options.runtime);
+  mkdirSync(paths.ring, { recursive: true, mode: 0o700 });
+  await using stack = new AsyncDisposableStack();
+  const cache = stack.use(await openCache({ directory: options.cache, onWarning }));
+  const hydrator = stack.use(createHydrator({ cache, patience: deadline }));
+  const repositories = stack.adopt(createRepositories(), (opened) => opened.close());
+  const resolve = async (id: string, signal: AbortSignal) => {
+    const outcome = await hydrator.hydrate(id as Digest, { signal });
+    if (outcome === 'ready') cache.ensureLate(id as Digest);
+    return outcome;
+  };
+  const onFailure = (id: string, error: unknown) => onWarning(`object ${id} did not come: ${(error as Error).message}`);
+  const ring = await mountRing(paths.ring, { resolve, deadline, onFailure });
+  stack.defer(async () => {
+    await ring.release();
+    await unmount(paths.ring);
+    closeSync(ring.fd);
+  });
+  const versions = createStagedVersions({ cache, hydrator, paths });
+  const volumes = createVolumes({ cache, versions, paths, repositories });
+  await volumes.recover(onWarning);
+  const held = stack.move();
+  const close = () => held.disposeAsync();
+  return { paths, cache, hydrator, ring, repositories, versions, volumes, close, [Symbol.asyncDispose]: close };
+}
