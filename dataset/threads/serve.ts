@@ -26,52 +26,60 @@ export type Send = (part: unknown, bytes: number, transfer: ArrayBuffer[]) => Pr
 /** Parts of one task that may be under way at a time, in bytes. A larger part goes by itself. */
 const IN_FLIGHT = 16 << 20;
 
-/** Does tasks one after the other, in a worker thread. */
-export function serve<Task>(handle: (task: Task, send: Send) => Reply | Promise<Reply>): void {
+/**
+ * Does tasks in a worker thread, begun in the order in which they come.
+ * @param together how many are under way at a time: with two, one computes while the other waits for a disk or a network
+ */
+export function serve<Task>(handle: (task: Task, send: Send) => Reply | Promise<Reply>, together = 1): void {
   const port = parentPort;
   if (!port) throw new Error('this module runs in a worker thread');
-  const queue: { id: number; task: Task }[] = [];
-  let busy = false;
-  let current = 0;
-  let underway = 0;
-  let wake: (() => void) | undefined;
+  const queue: { readonly id: number; readonly task: Task }[] = [];
+  /** Of tasks that send parts: bytes under way, and who waits for fewer. */
+  const flows = new Map<number, { underway: number; wake: (() => void) | undefined }>();
+  let working = 0;
 
   port.on('message', (message: Message) => {
     if ('credit' in message) {
-      if (message.id !== current) return;
-      underway -= message.credit;
-      if (underway < IN_FLIGHT) wake?.();
+      const flow = flows.get(message.id);
+      if (flow === undefined) return;
+      flow.underway -= message.credit;
+      if (flow.underway < IN_FLIGHT) flow.wake?.();
       return;
     }
-    queue.push(message as { id: number; task: Task });
-    if (!busy) void work();
+    queue.push(message as { readonly id: number; readonly task: Task });
+    if (working < together) void work();
   });
 
+  const sender =
+    (id: number): Send =>
+    (part, bytes, transfer) => {
+      let flow = flows.get(id);
+      if (flow === undefined) {
+        flow = { underway: 0, wake: undefined };
+        flows.set(id, flow);
+      }
+      flow.underway += bytes;
+      port.postMessage({ id, part } satisfies Answer, transfer);
+      if (flow.underway < IN_FLIGHT) return undefined;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      flow.wake = resolve;
+      return promise;
+    };
+
   async function work(): Promise<void> {
-    busy = true;
+    working++;
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       const { id, task } = next;
-      current = id;
-      underway = 0;
-      const send: Send = (part, bytes, transfer) => {
-        underway += bytes;
-        port!.postMessage({ id, part } satisfies Answer, transfer);
-        if (underway < IN_FLIGHT) return undefined;
-        return new Promise((resolve) => {
-          wake = () => {
-            wake = undefined;
-            resolve();
-          };
-        });
-      };
       try {
-        const reply = handle(task, send);
+        const reply = handle(task, sender(id));
         const { result, transfer } = reply instanceof Promise ? await reply : reply;
         port!.postMessage({ id, result } satisfies Answer, transfer ?? []);
       } catch (error) {
         port!.postMessage({ id, error: toThreadError(error) } satisfies Answer);
+      } finally {
+        flows.delete(id);
       }
     }
-    busy = false;
+    working--;
   }
 }

@@ -1,0 +1,348 @@
+import { randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  constants,
+  ftruncateSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
+import { resolve } from 'node:path';
+import { type ByteString, bytesOf, textOf } from './byte-string.ts';
+import { batchOf } from './checkout/file-batch.ts';
+import { type PlacedChunk, planStretches, SourceNotSupported, type Stretch } from './checkout/plan.ts';
+import type { CheckoutReply, CheckoutTask, CheckoutWorkerData, ChunkTarget } from './checkout/worker.ts';
+import type { Digest } from './digest.ts';
+import type { FileEntry } from './entry.ts';
+import { ConflictError, InvalidError, isErrno } from './errors.ts';
+import { DeepPaths, fsPath } from './import/deep-path.ts';
+import { refOf } from './manifest/segments.ts';
+import { readAnySegment } from './manifest.ts';
+import { joinPath, parentOf } from './path.ts';
+import type { Repository } from './repository.ts';
+import { Pool } from './threads/pool.ts';
+
+export interface CheckoutOptions {
+  /** Write into a directory that is not empty: what stands in the way is replaced, the rest stays. */
+  readonly force?: boolean;
+  readonly onProgress?: (progress: CheckoutProgress) => void;
+  /** Told of what could not be kept, in words for people. */
+  readonly onWarning?: (message: string) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface CheckoutProgress {
+  readonly phase: string;
+  readonly files: number;
+  readonly bytes: number;
+  readonly totalFiles: number;
+  readonly totalBytes: number;
+}
+
+export interface CheckoutResult {
+  /** Entries written, directories and links among them. */
+  readonly files: number;
+  /** The sum of the files' sizes. */
+  readonly bytes: number;
+}
+
+/** What one task reads of a pack, in bytes and in chunks. */
+const RUN_BYTES = 4 << 20;
+const RUN_CHUNKS = 512;
+/** Bytes between wanted chunks that are read rather than asked around. */
+const GAP = 256 << 10;
+/** Entries in a task that reads nothing. */
+const PLAIN = 256;
+/** Tasks that each thread has at a time. */
+const TASKS_PER_THREAD = 3;
+
+/**
+ * Makes a plain copy of a tree: contents, modes, times to the nanosecond, attributes, links and holes, and owners where root does it. Each
+ * pack is read in its order, by several threads. A file gets its name once it is whole; a crash leaves at most files that begin with
+ * `.larder-`.
+ */
+export async function checkout(
+  repository: Repository,
+  root: Digest,
+  directory: string,
+  options: CheckoutOptions = {},
+): Promise<CheckoutResult> {
+  const target = bytesOf(resolve(directory));
+  prepareTarget(directory, options.force ?? false);
+  const ref = refOf(root, await readAnySegment(repository, root, options.signal));
+  const totals = { totalFiles: ref?.entries ?? 0, totalBytes: ref?.bytes ?? 0 };
+  const data: CheckoutWorkerData = {
+    repository: repository.location,
+    root: target,
+    unique: `${process.pid}-${randomBytes(4).toString('hex')}`,
+  };
+  await using pool = new Pool<CheckoutTask, CheckoutReply>({
+    module: new URL('./checkout/worker.ts', import.meta.url),
+    data,
+  });
+  const run = new Checkout(pool, target, totals, data.unique, options);
+  try {
+    for await (const stretch of oneAhead(planStretches(repository, root, options.signal))) await run.write(stretch);
+    return await run.finish();
+  } catch (error) {
+    if (!(error instanceof SourceNotSupported)) throw error;
+    const path = textOf(error.file.path);
+    throw new InvalidError(
+      `'${path}' is kept in place in another bucket; this version of Larder cannot copy it from there`,
+      {
+        facts: { path },
+      },
+    );
+  }
+}
+
+class Checkout {
+  readonly #pool: Pool<CheckoutTask, CheckoutReply>;
+  readonly #root: ByteString;
+  readonly #totals: { readonly totalFiles: number; readonly totalBytes: number };
+  readonly #unique: string;
+  readonly #options: CheckoutOptions;
+  readonly #deep = new DeepPaths();
+  readonly #targetDeep = new DeepPaths();
+  readonly #running = new Set<Promise<void>>();
+  #failure: { readonly error: unknown } | undefined;
+  /** Directories are completed one batch after the other: a mode may shut out what comes after. */
+  #completing: Promise<void> = Promise.resolve();
+  #files = 0;
+  #bytes = 0;
+  #temporaries = 0;
+  #lostXattrs = 0;
+
+  constructor(
+    pool: Pool<CheckoutTask, CheckoutReply>,
+    root: ByteString,
+    totals: { readonly totalFiles: number; readonly totalBytes: number },
+    unique: string,
+    options: CheckoutOptions,
+  ) {
+    this.#pool = pool;
+    this.#root = root;
+    this.#totals = totals;
+    this.#unique = unique;
+    this.#options = options;
+  }
+
+  async write(stretch: Stretch): Promise<void> {
+    const { directories, plain, composed, packs, links, complete } = stretch;
+    for (const { path } of directories) this.#makeDirectory(path);
+    this.#count(directories.length, 0);
+
+    for (let i = 0; i < plain.length; i += PLAIN) {
+      const batch = plain.slice(i, i + PLAIN);
+      const contents = batch.map((entry) =>
+        entry.type === 'symlink' ? entry.target : new Uint8Array((entry.content as { bytes: Buffer }).bytes),
+      );
+      const bytes = batch.reduce((sum, entry) => sum + (entry.type === 'file' ? entry.size : 0), 0);
+      await this.#start({ kind: 'plain', batch: batchOf(batch), contents }, () => this.#count(batch.length, bytes));
+    }
+
+    /** Files of several parts, with how many of their chunks are still to come. */
+    const unfinished = new Map<FileEntry, { readonly temporary: ByteString; left: number }>();
+    for (const file of composed) {
+      const temporary = this.#makeTemporary(file);
+      const left = (file.content as { parts: readonly { chunk?: Digest }[] }).parts.filter(({ chunk }) => chunk).length;
+      unfinished.set(file, { temporary, left });
+      if (left === 0) await this.#finishFile(file, temporary);
+    }
+    for (const [pack, chunks] of packs)
+      for (const run of cutRuns(chunks)) {
+        const files = run.flatMap((chunk) => chunk.files);
+        let index = 0;
+        const targets = run.map(({ location, files, parts }): ChunkTarget => {
+          const { id, offset, stored, length, codec } = location;
+          return {
+            id,
+            offset,
+            stored,
+            length,
+            codec,
+            files: files.map(() => index++),
+            parts: parts.map(({ file, at }) => ({ temporary: unfinished.get(file)!.temporary, at })),
+          };
+        });
+        await this.#start({ kind: 'chunks', pack, chunks: targets, batch: batchOf(files) }, async () => {
+          this.#count(
+            files.length,
+            files.reduce((sum, { size }) => sum + size, 0),
+          );
+          for (const { parts, location } of run)
+            for (const { file } of parts) {
+              this.#count(0, location.length);
+              const state = unfinished.get(file)!;
+              state.left--;
+              if (state.left === 0) await this.#finishFile(file, state.temporary);
+            }
+        });
+      }
+    await this.#settle();
+
+    for (const { path, target } of links) this.#link(path, target);
+    this.#count(links.length, 0);
+    if (complete.length === 0) return;
+    const task: CheckoutTask = { kind: 'directories', batch: batchOf(complete) };
+    this.#completing = this.#completing.then(() => this.#run(task, () => {}));
+    // It is waited for at the end; a failure comes out then, or at the next stretch.
+    this.#completing.catch((error: unknown) => {
+      this.#failure ??= { error };
+    });
+  }
+
+  async finish(): Promise<CheckoutResult> {
+    await this.#completing;
+    await this.#settle();
+    this.#deep.close();
+    this.#targetDeep.close();
+    if (this.#lostXattrs > 0)
+      this.#options.onWarning?.(`the file system at the target keeps no attributes: ${this.#lostXattrs} were left out`);
+    return { files: this.#files, bytes: this.#bytes };
+  }
+
+  /** Starts a task once there is room for it. */
+  async #start(task: CheckoutTask, done: () => void | Promise<void>): Promise<void> {
+    while (this.#running.size >= TASKS_PER_THREAD * this.#pool.size && this.#failure === undefined)
+      await Promise.race(this.#running);
+    this.#check();
+    const running: Promise<void> = this.#run(task, done)
+      .catch((error: unknown) => {
+        this.#failure ??= { error };
+      })
+      .finally(() => this.#running.delete(running));
+    this.#running.add(running);
+  }
+
+  async #run(task: CheckoutTask, done: () => void | Promise<void>): Promise<void> {
+    const { lostXattrs } = await this.#pool.run(task).result;
+    this.#lostXattrs += lostXattrs;
+    await done();
+  }
+
+  async #settle(): Promise<void> {
+    while (this.#running.size > 0 && this.#failure === undefined) await Promise.race(this.#running);
+    this.#check();
+  }
+
+  #check(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
+    this.#options.signal?.throwIfAborted();
+  }
+
+  async #finishFile(file: FileEntry, temporary: ByteString): Promise<void> {
+    await this.#run({ kind: 'finish', batch: batchOf([file]), temporaries: [temporary] }, () => this.#count(1, 0));
+  }
+
+  #count(files: number, bytes: number): void {
+    this.#files += files;
+    this.#bytes += bytes;
+    this.#options.onProgress?.({ phase: 'writing', files: this.#files, bytes: this.#bytes, ...this.#totals });
+  }
+
+  #makeDirectory(path: ByteString): void {
+    const at = this.#reach(path);
+    try {
+      // Open for its owner only until it has its own mode.
+      mkdirSync(at, 0o700);
+    } catch (error) {
+      if (!isErrno(error, 'EEXIST')) throw error;
+      // The target itself, or `force`. A link there would lead out of the target.
+      if (path !== '' && !lstatSync(at).isDirectory())
+        throw new ConflictError(
+          `'${textOf(path)}' in the target is not a directory; remove it, or choose another target`,
+          {
+            cause: error,
+            facts: { path: textOf(path) },
+          },
+        );
+    }
+  }
+
+  /** An empty file of the whole length, beside the one that it becomes. */
+  #makeTemporary(file: FileEntry): ByteString {
+    const name = `.larder-${this.#unique}-0-${this.#temporaries++}` as ByteString;
+    const temporary = joinPath(parentOf(file.path)!, name);
+    const fd = openSync(
+      this.#reach(temporary),
+      constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
+      0o600,
+    );
+    try {
+      ftruncateSync(fd, file.size);
+    } finally {
+      closeSync(fd);
+    }
+    return temporary;
+  }
+
+  #link(path: ByteString, target: ByteString): void {
+    const from = fsPath(this.#targetDeep.reach(joinPath(this.#root, target)));
+    try {
+      linkSync(from, this.#reach(path));
+    } catch (error) {
+      if (!isErrno(error, 'EEXIST')) throw error;
+      const temporary = joinPath(parentOf(path)!, `.larder-${this.#unique}-0-${this.#temporaries++}` as ByteString);
+      linkSync(from, this.#reach(temporary));
+      renameSync(this.#reach(temporary), this.#reach(path));
+      // Where both were names of one file already, rename(2) does nothing.
+      rmSync(this.#reach(temporary), { force: true });
+    }
+  }
+
+  #reach(path: ByteString): string | Buffer {
+    return fsPath(this.#deep.reach(path === '' ? this.#root : joinPath(this.#root, path)));
+  }
+}
+
+/** The same values; the next is made while the consumer works on one. */
+async function* oneAhead<T>(source: AsyncGenerator<T>): AsyncGenerator<T> {
+  try {
+    for (let next = source.next(); ; ) {
+      const { done, value } = await next;
+      if (done) return;
+      next = source.next();
+      // A failure comes when its turn does.
+      next.catch(() => undefined);
+      yield value;
+    }
+  } finally {
+    await source.return(undefined);
+  }
+}
+
+function prepareTarget(directory: string, force: boolean): void {
+  mkdirSync(resolve(directory), { recursive: true });
+  if (!force && readdirSync(directory).length > 0)
+    throw new ConflictError(
+      `${directory} is not empty; choose a directory that is empty or not there, or use --force`,
+      {
+        facts: { directory },
+      },
+    );
+}
+
+/** Neighbouring chunks of a pack that one task reads together. */
+function* cutRuns(chunks: readonly PlacedChunk[]): Generator<PlacedChunk[]> {
+  const sorted = chunks.toSorted((a, b) => a.location.offset - b.location.offset);
+  let run: PlacedChunk[] = [];
+  let start = 0;
+  let end = 0;
+  for (const chunk of sorted) {
+    const { offset, stored } = chunk.location;
+    const far = offset - end > GAP || offset + stored - start > RUN_BYTES || run.length >= RUN_CHUNKS;
+    if (run.length > 0 && far) {
+      yield run;
+      run = [];
+    }
+    if (run.length === 0) start = offset;
+    run.push(chunk);
+    end = offset + stored;
+  }
+  if (run.length > 0) yield run;
+}

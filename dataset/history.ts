@@ -1,0 +1,72 @@
+import type { ByteString } from './byte-string.ts';
+import { type DifferenceKind, differenceOf, diffVersions } from './diff.ts';
+import type { Digest } from './digest.ts';
+import type { Entry } from './entry.ts';
+import { findEntry } from './manifest.ts';
+import type { Repository } from './repository.ts';
+import { readVersion, type Version } from './version.ts';
+
+/** A version and all that lead to it, each once; each after the one that it was found from, and otherwise newest first. */
+export async function* log(repository: Repository, version: Digest, signal?: AbortSignal): AsyncGenerator<Version> {
+  const met = new Set([version]);
+  const ready = [await readVersion(repository, version, signal)];
+  for (let next = ready.shift(); next !== undefined; next = ready.shift()) {
+    signal?.throwIfAborted();
+    yield next;
+    for (const parent of next.parents) {
+      if (met.has(parent)) continue;
+      met.add(parent);
+      ready.push(await readVersion(repository, parent, signal));
+    }
+    ready.sort((a, b) => (a.time < b.time ? 1 : a.time > b.time ? -1 : 0));
+  }
+}
+
+export interface PathChange {
+  readonly version: Version;
+  readonly change: DifferenceKind;
+  /** As it is in that version; undefined where it was removed. */
+  readonly entry: Entry | undefined;
+}
+
+/**
+ * The versions that changed a path, newest first: those in which it differs from all of their parents. A directory changed where anything
+ * below it did.
+ */
+export async function* pathHistory(
+  repository: Repository,
+  version: Digest,
+  path: ByteString,
+  signal?: AbortSignal,
+): AsyncGenerator<PathChange> {
+  for await (const each of log(repository, version, signal)) {
+    const entry = await findEntry(repository, each.root, path, signal);
+    let change: DifferenceKind | undefined = entry === undefined ? undefined : 'added';
+    for (const id of each.parents) {
+      const parent = await readVersion(repository, id, signal);
+      change = await changeOf(repository, parent.root, each.root, path, entry, signal);
+      // A merge that took one side as it was changed nothing.
+      if (change === undefined) break;
+    }
+    if (change !== undefined) yield { version: each, change, entry };
+  }
+}
+
+async function changeOf(
+  repository: Repository,
+  before: Digest,
+  after: Digest,
+  path: ByteString,
+  entry: Entry | undefined,
+  signal: AbortSignal | undefined,
+): Promise<DifferenceKind | undefined> {
+  if (before === after) return undefined;
+  const old = await findEntry(repository, before, path, signal);
+  if (old === undefined) return entry === undefined ? undefined : 'added';
+  if (entry === undefined) return 'removed';
+  const kind = differenceOf(old, entry);
+  if (old.type !== 'directory' || entry.type !== 'directory') return kind;
+  for await (const { path: at } of diffVersions(repository, before, after, { prefix: path, signal }))
+    if (at !== path) return 'modified';
+  return kind;
+}
