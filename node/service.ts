@@ -317,5 +317,6 @@ export function nodeServiceOf(volumes: Volumes, repository: string): NodeService
     publish: volumes.publish,
     unpublish: volumes.unpublish,
     stats: volumes.stats,
+    discard: async (volume) => volumes.discard(volume),
   };
 }

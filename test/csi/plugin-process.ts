@@ -17,7 +17,7 @@ const plugin = await startPlugin({
   controller: true,
   node: {
     id: 'a-node',
-    service: { ...nodeServiceOf(node.volumes, location), discard: async (volume) => volumes.discard(volume) },
+    service: { ...nodeServiceOf(node.volumes, location), discard: async (volume) => node.volumes.discard(volume) },
   },
   log: (record) => console.error(callLine(record)),
 });
