@@ -1,5 +1,5 @@
 import { readParameters, type Source, sourceName } from '../controller/parameters.ts';
-import { slotOf, type Volume } from '../controller/volume.ts';
+import { slotOf, slotOfId, type Volume } from '../controller/volume.ts';
 import { createVolume, deleteVolume, listVolumes, readVolume } from '../controller/volumes.ts';
 import { InvalidError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
@@ -36,8 +36,16 @@ export interface ControllerService {
   readonly ValidateVolumeCapabilities: Handler<ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse>;
 }
 
-/** The Controller's calls over a repository. @param lock by volume id; one process has one. */
-export function createController(repository: Repository, lock: KeyedLock): ControllerService {
+export interface ControllerParts {
+  readonly repository: Repository;
+  /** By volume id; one process has one. */
+  readonly lock: KeyedLock;
+  /** Where this process is a node too: drops what that keeps of a volume, or throws an InUseError. */
+  readonly discard?: (volume: string) => Promise<void>;
+}
+
+/** The Controller's calls over a repository. */
+export function createController({ repository, lock, discard }: ControllerParts): ControllerService {
   return {
     ControllerGetCapabilities: async () => ({ capabilities: capabilities.map((type) => ({ rpc: { type } })) }),
 
@@ -54,7 +62,12 @@ export function createController(repository: Repository, lock: KeyedLock): Contr
 
     async DeleteVolume(request) {
       const id = requiredName(request.volumeId, 'volume_id');
-      await lock(id, () => deleteVolume(repository, id));
+      await lock(id, async () => {
+        // Before the record: a call that is cut short here is repeated, and a volume that is in use here stays whole. Ids that are
+        // no volumes' may be names of something else that the node keeps.
+        if (slotOfId(id) !== undefined) await discard?.(id);
+        await deleteVolume(repository, id);
+      });
       return {};
     },
 

@@ -32,7 +32,9 @@ export async function startPlugin(options: PluginOptions): Promise<CsiServer> {
     endpoint,
     services: {
       Identity: createIdentity({ version, controller }),
-      ...(controller ? { Controller: createController(repository, lock) } : {}),
+      ...(controller
+        ? { Controller: createController({ repository, lock, discard: node?.service.discard?.bind(node.service) }) }
+        : {}),
       ...(node === undefined ? {} : { Node: createNode({ nodeId: node.id, repository, service: node.service, lock }) }),
     },
     log,

@@ -56,7 +56,7 @@ beforeAll(async () => {
     endpoint: `unix://${directory}/csi.sock`,
     services: {
       Identity: createIdentity({ version: '1.2.3', controller: true }),
-      Controller: createController(repository, createKeyedLock()),
+      Controller: createController({ repository, lock: createKeyedLock() }),
     },
     log: (record) => records.push(record),
   });
@@ -155,7 +155,7 @@ describe('a volume', () => {
   });
 
   it('is recorded once by two controllers that race', async () => {
-    const other = createController(repository, createKeyedLock());
+    const other = createController({ repository, lock: createKeyedLock() });
     const request = {
       name: 'two controllers',
       capacityRange: null,
@@ -165,7 +165,7 @@ describe('a volume', () => {
       mutableParameters: {},
     } as const;
     const [one, two] = await Promise.all([
-      createController(repository, createKeyedLock()).CreateVolume(request),
+      createController({ repository, lock: createKeyedLock() }).CreateVolume(request),
       other.CreateVolume(request),
     ]);
     expect(one.volume).toEqual(two.volume);

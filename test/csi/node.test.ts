@@ -40,9 +40,10 @@ describe.skipIf(!canMount)('a node', () => {
   });
 
   afterAll(async () => {
-    expect(plugin.mounts()).toEqual([]);
+    const left = [...plugin.mounts(), ...plugin.workspaces(), ...plugin.records()];
     client.close();
     await plugin.close();
+    expect(left).toEqual([]);
   });
 
   /** A volume with the paths that a kubelet would choose for it. */
@@ -213,6 +214,7 @@ describe.skipIf(!canMount)('a node', () => {
     await client.call('NodeStageVolume', early.stage);
     await client.call('NodePublishVolume', early.publish('pod'));
     expect(await client.fail('NodeUnstageVolume', early.stage)).toMatchObject({ code: status.FAILED_PRECONDITION });
+    expect(await client.fail('DeleteVolume', early.stage)).toMatchObject({ code: status.FAILED_PRECONDITION });
     expect(digests(early.targetOf('pod'))).toEqual(digests(source));
     await end(early, 'pod');
     expect(await client.fail('NodeStageVolume', early.stage)).toMatchObject({ code: status.NOT_FOUND });

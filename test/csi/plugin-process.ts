@@ -22,7 +22,11 @@ const plugin = await startPlugin({
   log: (record) => console.error(callLine(record)),
 });
 console.log('ready');
-process.once('SIGTERM', async () => {
+const stop = async () => {
   await plugin.close();
   await node.close();
-});
+  process.exit();
+};
+process.once('SIGTERM', stop);
+// The test that started it is gone.
+process.stdin.resume().once('end', stop);

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { importDirectory } from '../../dataset/import.ts';
@@ -18,6 +18,8 @@ export interface TestPlugin {
   stop(signal?: NodeJS.Signals): Promise<void>;
   /** What is mounted for volumes below the plugin's directory: everything but the ring. */
   mounts(): string[];
+  /** The image files of workspaces. */
+  workspaces(): string[];
   /** The names of volumes' records in the repository. */
   records(): string[];
   log(): string;
@@ -53,8 +55,9 @@ export async function createPlugin(): Promise<TestPlugin> {
     async start() {
       const log = openSync(logFile, 'a');
       child = spawn(process.execPath, [join(import.meta.dirname, 'plugin-process.ts'), directory, location], {
-        stdio: ['ignore', 'pipe', log],
+        stdio: ['pipe', 'pipe', log],
       });
+      closeSync(log);
       const [event] = await Promise.race([once(child.stdout!, 'data'), once(child, 'exit').then(() => [])]);
       if (event === undefined) throw new Error(`the plugin did not start: ${plugin.log()}`);
     },
@@ -70,6 +73,7 @@ export async function createPlugin(): Promise<TestPlugin> {
         .split('\n')
         .map((line) => line.split(' ')[1] ?? '')
         .filter((path) => path.startsWith(directory) && !path.endsWith('/runtime/ring')),
+    workspaces: () => readdirSync(join(directory, 'cache/workspaces')),
     records: () => readdirSync(join(location, 'volumes')),
     log: () => readFileSync(logFile, 'utf8'),
 

@@ -71,6 +71,7 @@ describe.skipIf(!canMount || whyNoSanity !== undefined)('csi-sanity', () => {
 
   it('leaves nothing behind', () => {
     expect(plugin.mounts()).toEqual([]);
+    expect(plugin.workspaces()).toEqual([]);
     expect(plugin.records()).toEqual([]);
   });
 });
