@@ -24,7 +24,7 @@ export function compressChunk(target: Uint8Array, chunk: Uint8Array): number {
   }
   const limit = Math.floor(chunk.length * WORTH);
   const length = zstdCompress(target.subarray(0, limit), chunk, LEVEL);
-  return length < 0 ? 0 : length;
+  return Math.max(length, 0);
 }
 
 /** The chunk of `length` bytes that `stored` is the zstd frame of; undefined where it is damaged. */

@@ -234,23 +234,23 @@ export class Scanner {
       const errno = statAt(fd, base + at, record);
       const end = names.indexOf(0, at);
       if (errno === 0) {
-        let k = i;
-        words[k] = from[STAT.mode]! & 0xffff;
-        words[(k += count)] = from[STAT.nlink]!;
-        words[(k += count)] = from[STAT.uid]!;
-        words[(k += count)] = from[STAT.gid]!;
-        words[(k += count)] = from[STAT.inode]!;
-        words[(k += count)] = from[STAT.inode + 1]!;
-        words[(k += count)] = from[STAT.size]!;
-        words[(k += count)] = from[STAT.size + 1]!;
-        words[(k += count)] = from[STAT.mtime]!;
-        words[(k += count)] = from[STAT.mtime + 1]!;
-        words[(k += count)] = from[STAT.mtimeNanos]!;
-        words[(k += count)] = from[STAT.ctime]!;
-        words[(k += count)] = from[STAT.ctime + 1]!;
-        words[(k += count)] = from[STAT.ctimeNanos]!;
-        words[(k += count)] = from[STAT.deviceMajor]!;
-        words[k + count] = from[STAT.deviceMinor]!;
+        // Column by column, in their order.
+        words[i] = from[STAT.mode]! & 0xffff;
+        words[i + count] = from[STAT.nlink]!;
+        words[i + 2 * count] = from[STAT.uid]!;
+        words[i + 3 * count] = from[STAT.gid]!;
+        words[i + 4 * count] = from[STAT.inode]!;
+        words[i + 5 * count] = from[STAT.inode + 1]!;
+        words[i + 6 * count] = from[STAT.size]!;
+        words[i + 7 * count] = from[STAT.size + 1]!;
+        words[i + 8 * count] = from[STAT.mtime]!;
+        words[i + 9 * count] = from[STAT.mtime + 1]!;
+        words[i + 10 * count] = from[STAT.mtimeNanos]!;
+        words[i + 11 * count] = from[STAT.ctime]!;
+        words[i + 12 * count] = from[STAT.ctime + 1]!;
+        words[i + 13 * count] = from[STAT.ctimeNanos]!;
+        words[i + 14 * count] = from[STAT.deviceMajor]!;
+        words[i + 15 * count] = from[STAT.deviceMinor]!;
       } else if (errnoName(errno) === 'ENOENT') gone.push(i);
       else {
         const name = fromBuffer(names.subarray(at, end));
@@ -355,7 +355,7 @@ export class Scanner {
       for (let i = 0; i < count; i++) words[target + i] = from.words[source + chosen[i]!]!;
     }
     const all = count === from.count;
-    const packed = all ? new Uint8Array(from.names) : packNames(chosen.map((i) => (names ??= namesOf(from))[i]!));
+    const packed = all ? new Uint8Array(from.names) : packNames(pick(names ?? namesOf(from), chosen));
     let targets: Map<number, ByteString> | undefined;
     let base = 0;
     let at = 0;
@@ -391,6 +391,10 @@ export class Scanner {
     }
     return { count, words, names };
   }
+}
+
+function pick<T>(values: readonly T[], indices: readonly number[]): T[] {
+  return indices.map((i) => values[i]!);
 }
 
 type Chosen = Pick<Piece, 'count' | 'words' | 'names' | 'states' | 'targets'>;
