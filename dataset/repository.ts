@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
 import type { Bucket } from './bucket/bucket.ts';
 import { directoryBucket } from './bucket/directory.ts';
-import { proveConditionalWrites } from './bucket/prove-conditions.ts';
+import { PROBES, proveConditionalWrites } from './bucket/prove-conditions.ts';
 import { readObject } from './bucket/read-object.ts';
 import { ConflictError, CorruptError, InvalidError, NotFoundError } from './errors.ts';
 import { canonicalJson, parseCanonicalJson } from './format/canonical-json.ts';
@@ -48,10 +48,7 @@ export async function initRepository(location: string): Promise<Repository> {
   try {
     let id = await readId(bucket, place);
     if (id === undefined) {
-      for await (const { key } of bucket.list(''))
-        throw new InvalidError(`${place} is neither empty nor a repository: it has ${key}; choose another place`, {
-          facts: { repository: place, key },
-        });
+      await refuseOthers(bucket, place);
       await proveConditionalWrites(bucket);
       id = randomUUID();
       const object = Buffer.from(canonicalJson({ format: FORMAT, id, made: new Date().toISOString() }), 'utf8');
@@ -67,6 +64,15 @@ export async function initRepository(location: string): Promise<Repository> {
     await bucket.close();
     throw error;
   }
+}
+
+/** What another `initRepository` makes at the same time, or left in a crash, is no one else's. */
+async function refuseOthers(bucket: Bucket, place: string): Promise<void> {
+  for await (const { key } of bucket.list(''))
+    if (key !== KEY && !key.startsWith(PROBES))
+      throw new InvalidError(`${place} is neither empty nor a repository: it has ${key}; choose another place`, {
+        facts: { repository: place, key },
+      });
 }
 
 function bucketAt(location: string): { readonly bucket: Bucket; readonly location: string } {

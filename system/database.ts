@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import Sqlite from 'better-sqlite3';
@@ -35,13 +35,8 @@ export function openDatabase(options: DatabaseOptions): { readonly database: Dat
 
 /** Opens what `openDatabase` made, for reading only, in this thread or another; undefined where it is not there or of another schema. */
 export function openDatabaseReader(options: DatabaseOptions): Database | undefined {
-  let database: Database;
-  try {
-    database = new Sqlite(options.file, { readonly: true, fileMustExist: true, timeout: BUSY_TIMEOUT });
-  } catch (error) {
-    if (error instanceof Sqlite.SqliteError && error.code === 'SQLITE_CANTOPEN') return undefined;
-    throw error;
-  }
+  if (!existsSync(options.file)) return undefined;
+  const database = new Sqlite(options.file, { readonly: true, fileMustExist: true, timeout: BUSY_TIMEOUT });
   database.pragma(`cache_size = -${options.cacheKib ?? 8192}`);
   if (database.pragma('user_version', { simple: true }) === versionOf(options.schema)) return database;
   database.close();

@@ -2,6 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { ConflictError, InvalidError } from '../errors.ts';
 import type { Bucket } from './bucket.ts';
 
+/** What the proofs write begins so, and is removed after them. */
+export const PROBES = 'probe/';
+
 /** How many writers race in each proof. */
 const RACERS = 2;
 
@@ -10,7 +13,7 @@ const RACERS = 2;
  * and that a stale one fails afterwards. An InvalidError where the store does not keep that: branches on it would lose versions.
  */
 export async function proveConditionalWrites(bucket: Bucket): Promise<void> {
-  const key = `probe/${randomUUID()}`;
+  const key = PROBES + randomUUID();
   try {
     const first = await race(bucket, key, 'create', 'absent');
     const second = await race(bucket, key, 'replace', { etag: first });

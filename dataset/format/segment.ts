@@ -13,6 +13,7 @@ import { decodeLeaf } from './leaf.ts';
  *     u8       1, the format
  *     u8       codec of what follows the head: 0 as it is, 1 one zstd frame
  *     u32      length of the encoding, uncompressed
+ *     u32      length of what follows
  *     the encoding (leaf.ts, index-node.ts), up to the end
  *
  * Its name is the SHA-256 of the encoding, uncompressed: another version of zstd changes no name.
@@ -22,7 +23,7 @@ const MAGIC = 0x4745_534c; // 'LSEG'
 const FORMAT = 1;
 const RAW = 0;
 const ZSTD = 1;
-const HEAD_BYTES = 10;
+const HEAD_BYTES = 14;
 
 /** The longest encoding, in bytes: a file of some seven million chunks. */
 export const SEGMENT_LIMIT = 256 * 1024 * 1024;
@@ -45,7 +46,9 @@ export function sealSegment(raw: Buffer): SealedSegment {
   head[4] = FORMAT;
   head[5] = smaller ? ZSTD : RAW;
   head.writeUInt32LE(raw.length, 6);
-  return { digest: sha256(raw), object: [head, smaller ? packed : raw] };
+  const payload = smaller ? packed : raw;
+  head.writeUInt32LE(payload.length, 10);
+  return { digest: sha256(raw), object: [head, payload] };
 }
 
 /** The encoding in a segment's object, checked against its name. */
@@ -57,7 +60,8 @@ export function unsealSegment(digest: Digest, object: Buffer): Buffer {
   const codec = reader.u8();
   const length = reader.u32();
   if (length > SEGMENT_LIMIT) reader.fail(`it tells of ${length} bytes`);
-  const payload = reader.bytes(reader.remaining);
+  const payload = reader.bytes(reader.u32());
+  reader.finish();
   if (codec !== RAW && codec !== ZSTD) reader.fail(`it has the codec ${codec}`);
   const raw = codec === ZSTD ? decompress(reader, payload, length) : payload;
   if (raw.length !== length) reader.fail(`it tells of ${length} bytes and has ${raw.length}`);
