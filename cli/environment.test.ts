@@ -11,6 +11,7 @@ describe('the environment', () => {
       cache: '/home/ada/.cache/larder',
       runtime: '/tmp/larder-1000',
       author: 'ada@lab',
+      node: 'lab',
       csiEndpoint: undefined,
     });
   });

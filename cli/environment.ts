@@ -10,6 +10,8 @@ export interface Environment {
   readonly runtime: string;
   /** Who makes versions. */
   readonly author: string;
+  /** What the cluster calls this node. */
+  readonly node: string;
   /** The CSI socket that the daemons listen on. */
   readonly csiEndpoint: string | undefined;
 }
@@ -49,6 +51,7 @@ export function readEnvironment(
           ? join(env.XDG_RUNTIME_DIR, 'larder')
           : join(machine.temporary, `larder-${machine.uid}`)),
     author: env.LARDER_AUTHOR || `${machine.user}@${machine.host}`,
+    node: env.LARDER_NODE || machine.host,
     csiEndpoint: env.CSI_ENDPOINT || undefined,
   };
 }

@@ -2,12 +2,15 @@ import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { shortId } from '../dataset/digest.ts';
 import { ConflictError, InvalidError, isErrno, NotFoundError } from '../dataset/errors.ts';
-import { importDirectory } from '../dataset/import.ts';
+import { type ImportProgress, importDirectory } from '../dataset/import.ts';
 import { DEFAULT_BRANCH, LATEST, validateName } from '../dataset/names.ts';
 import { parseDatasetName, readBranch, readTag, writeTag } from '../dataset/refs.ts';
 import type { Repository } from '../dataset/repository.ts';
+import { readVersion, type Version } from '../dataset/version.ts';
+import { countTree, type TreeCount } from './count-tree.ts';
 import { sizeOfVersion } from './describe.ts';
 import { formatBytes, formatDuration, formatNumberOf } from './format.ts';
+import type { ProgressState } from './progress.ts';
 import type { Session } from './session.ts';
 
 export interface ImportOptions {
@@ -57,8 +60,11 @@ export async function runImport(
   options: ImportOptions,
 ): Promise<void> {
   if (options.tag !== undefined) await refuseTakenTag(repository, target, options.tag);
+  const head = await headOf(repository, target);
   const began = performance.now();
   using progress = output.progress();
+  // What changed since the last version is not known before it is found; of a first version, all is to be read.
+  await using count = progress.visible && head === undefined ? countTree(source) : undefined;
   const result = await importDirectory({
     repository,
     source,
@@ -66,7 +72,7 @@ export async function runImport(
     message: options.message ?? '',
     author: options.author ?? environment.author,
     checksum: options.checksum === true,
-    onProgress: (state) => progress.update(state),
+    onProgress: (state) => progress.update(withTotals(state, head, count?.total)),
     onWarning: (text) => output.warn(text),
     signal,
   });
@@ -116,4 +122,20 @@ async function refuseTakenTag(repository: Repository, { dataset, branch }: Targe
     `tag '${tag}' of dataset '${dataset}' names version ${shortId(taken.version)} already: choose another, or move it afterwards with 'larder tag move --force'`,
     { facts: { dataset, tag, version: taken.version } },
   );
+}
+
+async function headOf(repository: Repository, { dataset, branch }: Target): Promise<Version | undefined> {
+  const ref = await readBranch(repository, dataset, branch);
+  return ref && (await readVersion(repository, ref.version));
+}
+
+/** A first version is measured by its bytes, a later one by the entries looked at, of which most are as they were. */
+function withTotals(
+  { phase, files, bytes, seen }: ImportProgress,
+  head: Version | undefined,
+  total: TreeCount | undefined,
+): ProgressState {
+  const label = phase === 'writing' ? 'Writing' : 'Importing';
+  if (head !== undefined) return { phase: label, files: seen, totalFiles: head.entries, bytes };
+  return { phase: label, files, bytes, totalFiles: total?.files, totalBytes: total?.bytes };
 }

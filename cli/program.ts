@@ -3,6 +3,7 @@ import { InvalidError, LarderError } from '../dataset/errors.ts';
 import { addBranch } from './commands/branch.ts';
 import { addCache } from './commands/cache.ts';
 import { addCat } from './commands/cat.ts';
+import { addCheckout } from './commands/checkout.ts';
 import { addCommit } from './commands/commit.ts';
 import { addController } from './commands/controller.ts';
 import { addDelete } from './commands/delete.ts';
@@ -13,6 +14,7 @@ import { addImport } from './commands/import.ts';
 import { addList } from './commands/list.ts';
 import { addLog } from './commands/log.ts';
 import { addMount } from './commands/mount.ts';
+import { addNode } from './commands/node.ts';
 import { addPrefetch } from './commands/prefetch.ts';
 import { addRepository } from './commands/repository.ts';
 import { addShow } from './commands/show.ts';
@@ -70,6 +72,7 @@ export function createProgram(start: Start, host: Pick<Host, 'stdout' | 'stderr'
   program.commandsGroup('Versions:');
   addImport(program, start);
   addCommit(program, start);
+  addCheckout(program, start);
   addList(program, start);
   addLog(program, start);
   addShow(program, start);
@@ -91,6 +94,7 @@ export function createProgram(start: Start, host: Pick<Host, 'stdout' | 'stderr'
   addCache(program, start);
   program.commandsGroup('Daemons:');
   program.commandsGroup('Daemons:');
+  addNode(program, start);
   addController(program, start);
   program.commandsGroup('Help:').helpCommand('help [command]', 'print help for a command');
   for (const command of allCommands(program)) {

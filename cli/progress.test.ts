@@ -44,7 +44,7 @@ describe('a progress bar', () => {
       120,
     );
     expect(line).toMatch(
-      /^Importing \[#{15}-{15}\] 50% {2}1,930\/3,778 files {2}21\.0 MiB of 42\.0 MiB {2}7\.00 MiB\/s {2}3\.0 s left$/,
+      /^Importing \[#{15}-{15}\] 50% {2}1,930\/3,778 files {2}21\.0 MiB of 42\.0 MiB {2}7\.00 MiB\/s {2}3 s left$/,
     );
   });
 

@@ -18,12 +18,14 @@ export interface Terminal {
 }
 
 export interface Progress extends Disposable {
+  /** Whether anyone sees it: what it takes to know more is not worth it otherwise. */
+  readonly visible: boolean;
   update(state: ProgressState): void;
   /** Takes the bar off the terminal until the next update, so that a line can be printed. */
   erase(): void;
 }
 
-const SILENT: Progress = { update() {}, erase() {}, [Symbol.dispose]() {} };
+const SILENT: Progress = { visible: false, update() {}, erase() {}, [Symbol.dispose]() {} };
 
 /** Between two drawings, in milliseconds: what an eye follows. */
 const INTERVAL = 100;
@@ -47,6 +49,7 @@ export function createProgress(terminal: Terminal, now: () => number = () => per
     due = now();
   };
   return {
+    visible: true,
     update(state) {
       const time = now();
       if (state.phase !== phase) {
@@ -78,7 +81,7 @@ function createRate(): (time: number, state: ProgressState) => Speed | undefined
     while (samples.length > 2 && time - samples[1]!.time > 5000) samples.shift();
     const first = samples[0]!;
     const seconds = (time - first.time) / 1000;
-    if (seconds < 0.2) return undefined;
+    if (seconds < 1) return undefined;
     return { files: (state.files - first.files) / seconds, bytes: (state.bytes - first.bytes) / seconds };
   };
 }
@@ -101,13 +104,18 @@ export function progressLine(state: ProgressState, speed: Speed | undefined, wid
   if (speed !== undefined) {
     parts.push(speed.bytes > 0 ? `${formatBytes(speed.bytes)}/s` : `${formatCount(speed.files)} files/s`);
     const left = secondsLeft(state, speed);
-    if (left !== undefined) parts.push(`${formatDuration(left * 1000)} left`);
+    if (left !== undefined) parts.push(`${formatTimeLeft(left)} left`);
   }
   const percent = share === undefined ? '' : `${Math.floor(share * 100)}%`.padStart(4);
   const text = `${percent}${percent && parts.length > 0 ? '  ' : ''}${parts.join('  ')}`;
   const room = width - displayWidth(state.phase) - displayWidth(text) - 4;
   const bar = share === undefined || room < 10 ? ' ' : ` ${drawBar(share, Math.min(room, 30))}`;
   return cut(`${state.phase}${bar}${text}`, width);
+}
+
+/** Whole seconds are all that a guess is good for. */
+function formatTimeLeft(seconds: number): string {
+  return seconds < 60 ? `${Math.max(1, Math.ceil(seconds))} s` : formatDuration(Math.ceil(seconds) * 1000);
 }
 
 function drawBar(share: number, width: number): string {

@@ -18,8 +18,31 @@ export function addCheckout(program: Command, start: Start): void {
     )
     .argument('<name>', NAME_HELP)
     .argument('<dir>', 'a directory that is empty or not there')
-    .action(async (name: string, dir: string, _options: object, command: Command) => {
+    .option(
+      '-f, --force',
+      'also into a directory with something in it: what stands in the way is replaced, the rest stays',
+    )
+    .action(async (name: string, dir: string, options: { readonly force?: boolean }, command: Command) => {
       const session = start(command);
+      const { output, signal } = session;
+      const repository = await session.openRepository();
+      const { dataset, version } = await resolveName(repository, name);
+      const { root } = await readVersion(repository, version, signal);
+      const directory = resolve(dir);
+      const began = performance.now();
+      using progress = output.progress();
+      const { files, bytes } = await checkout(repository, root, directory, {
+        force: options.force === true,
+        onProgress: (state) => progress.update({ ...state, phase: 'Checking out' }),
+        onWarning: (text) => output.warn(text),
+        signal,
+      });
+      progress.erase();
+      const milliseconds = Math.round(performance.now() - began);
+      output.document({ dataset, version, directory, entries: files, bytes, milliseconds });
+      output.line(
+        `${dataset}@${shortId(version)} is in ${directory}: ${formatNumberOf(files, 'entry', 'entries')}, ${formatBytes(bytes)} in ${formatDuration(milliseconds)}`,
+      );
     });
   withExamples(command, [
     ['checkout emoji ./emoji', 'A copy of the head of main'],

@@ -80,10 +80,9 @@ describe('import', () => {
   it('refuses a bad name, and a tag that is taken, before it reads anything', () => {
     expect(larder('import', 'source', 'a:b').status).toBe(2);
     expect(larder('import', 'source', 'emoji@').status).toBe(2);
-    writeFileSync(join(source, 'more'), 'more');
-    expect(larder('import', 'source', 'emoji', '--tag', 'v1')).toMatchObject({ status: 4, stdout: '' });
-    expect(larder('import', 'source', 'emoji', '--tag', 'main')).toMatchObject({ status: 4, stdout: '' });
-    rmSync(join(source, 'more'));
+    mkdirSync(join(directory, 'changed'));
+    expect(larder('import', 'changed', 'emoji', '--tag', 'v1')).toMatchObject({ status: 4, stdout: '' });
+    expect(larder('import', 'changed', 'emoji', '--tag', 'main')).toMatchObject({ status: 4, stdout: '' });
     expect(documents('log', 'emoji')).toHaveLength(2);
   });
 });

@@ -1,0 +1,78 @@
+import type { Command } from 'commander';
+import type { Repository } from '../../dataset/repository.ts';
+import type { Volumes } from '../../node/service.ts';
+import type { NodeService } from '../../node/service-types.ts';
+import { untilAborted } from '../daemon.ts';
+import { withExamples } from '../help.ts';
+import type { Session, Start } from '../session.ts';
+import { larderVersion } from '../version.ts';
+
+/** `larder node …` */
+export function addNode(program: Command, start: Start): void {
+  const node = program
+    .command('node')
+    .summary("the node's daemon")
+    .description("The node's daemon: mounts versions, and fetches what is read of them.");
+  const command = node
+    .command('serve')
+    .description(
+      "Runs the node's daemon until it is told to end; mounts outlive it. Answers the command line on a socket in LARDER_RUNTIME, and CSI's node calls on CSI_ENDPOINT where that is set.",
+    )
+    .option('--controller', "also answer CSI's controller calls")
+    .action(async (options: { readonly controller?: boolean }, command: Command) => {
+      const session = start(command);
+      const { environment, output, signal } = session;
+      const { startNode } = await import('../../node/daemon.ts');
+      const { cache, runtime } = environment;
+      await using running = await startNode({ cache, runtime, onWarning: (text) => output.warn(text) });
+      output.note(`serving this node: cache ${cache}, runtime ${runtime}`);
+      await using _csi = await serveCsi(session, running.node.volumes, options.controller === true);
+      await untilAborted(signal);
+    });
+  withExamples(command, [
+    ['node serve', 'Run the daemon in the foreground'],
+    [
+      'node serve --controller --repository /srv/datasets',
+      'Node and controller in one; CSI_ENDPOINT=unix:///run/csi/csi.sock says where',
+    ],
+  ]);
+  withExamples(node, [['node serve', 'Run the daemon in the foreground']]);
+}
+
+/** Answers CSI calls where CSI_ENDPOINT says so. */
+async function serveCsi(session: Session, volumes: Volumes, controller: boolean): Promise<AsyncDisposable | undefined> {
+  const { environment, output } = session;
+  const endpoint = environment.csiEndpoint;
+  if (endpoint === undefined) return undefined;
+  const repository = await session.openRepository();
+  const [{ startPlugin }, { callLine }] = await Promise.all([
+    import('../../csi/plugin.ts'),
+    import('../../csi/call.ts'),
+  ]);
+  const server = await startPlugin({
+    endpoint,
+    version: larderVersion(),
+    repository,
+    controller,
+    node: { id: environment.node, service: serviceFor(repository, volumes) },
+    log: (record) => output.note(callLine(record)),
+  });
+  output.note(`answering CSI's ${controller ? 'node and controller' : 'node'} calls on ${endpoint}`);
+  return { [Symbol.asyncDispose]: () => server.close() };
+}
+
+/** The node's volumes, as CSI knows them: of the one repository. */
+function serviceFor({ location }: Repository, volumes: Volumes): NodeService {
+  const { publish, unpublish, stats } = volumes;
+  return {
+    stage: async (request) => {
+      await volumes.stage({ ...request, repository: location });
+    },
+    unstage: async (volume, stagingPath) => {
+      await volumes.unstage(volume, stagingPath);
+    },
+    publish,
+    unpublish,
+    stats,
+  };
+}
