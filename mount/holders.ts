@@ -1,4 +1,5 @@
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { setImmediate as turn } from 'node:timers/promises';
 import { type ByteString, textOf } from '../dataset/byte-string.ts';
 import { isErrno } from '../dataset/errors.ts';
 import { type MountRecord, parseMountTable, readMountTable } from './mount-table.ts';
@@ -20,7 +21,7 @@ const O_PATH = 0o10000000;
  * on top of it in any mount namespace. The kernel tells for each open file by which mount it was opened (`mnt_id`), so that neither
  * bind mounts nor namespaces mislead. Reads all of /proc: for when an unmount was refused, not before.
  */
-export function holdersOf(mount: MountRecord, limit = 100): Holder[] {
+export async function holdersOf(mount: MountRecord, limit = 100): Promise<Holder[]> {
   const holders: Holder[] = [];
   const namespaces = new Set<string>([linkOf('/proc/self/ns/mnt') ?? '']);
   const inside = readMountTable().find((record) => record.parent === mount.id);
@@ -33,6 +34,8 @@ export function holdersOf(mount: MountRecord, limit = 100): Holder[] {
       if (holders.length >= limit) return holders;
       holders.push({ pid, command: commandOf(pid), how, path });
     }
+    // A busy node has thousands of processes: others get their turn in between.
+    await turn();
   }
   return holders;
 }

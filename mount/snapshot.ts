@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, rmSync } from 'node:fs';
+import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { ConflictError, isErrno, UnavailableError } from '../dataset/errors.ts';
 import {
   cloneFileAsync,
@@ -45,41 +46,52 @@ const LONGEST_PAUSE = 60_000;
  * if this process is killed in between, by a second process that waits for its end (`thaw-guard.ts`).
  */
 export async function cloneWorkspace(options: SnapshotOptions): Promise<SnapshotClone> {
-  const { file, at, clone, longestPause = LONGEST_PAUSE, signal } = options;
+  const { file, at, clone, longestPause = LONGEST_PAUSE } = options;
   const filesystem = openSync(at, 'r');
   const image = openSync(file, 'r');
   let target: number | undefined;
   try {
     target = openSync(clone, 'wx+', 0o600);
-    await using _guard = await startThawGuard(at, longestPause);
-    // Most of the writing happens before anybody waits.
-    await syncfs(filesystem);
-    fdatasyncSync(image);
-    signal?.throwIfAborted();
-    const started = performance.now();
-    const late = AbortSignal.timeout(longestPause);
-    await freezeOnce(filesystem, file);
-    let copied: Pick<SnapshotClone, 'method' | 'bytesCopied'>;
-    try {
-      copied = await copyImage(image, target, signal ? AbortSignal.any([late, signal]) : late);
-    } catch (error) {
-      thaw(filesystem);
-      if (!late.aborted) throw error;
-      throw new UnavailableError(
-        `the workspace ${file} could not be copied within ${longestPause} ms and was thawed: put the cache on a filesystem with reflink (XFS, btrfs), or allow a longer pause`,
-        { cause: error, facts: { file, longestPauseMilliseconds: longestPause } },
-      );
-    }
-    thawInTime(filesystem, file);
-    const pauseMilliseconds = performance.now() - started;
-    fdatasyncSync(target);
-    return { pauseMilliseconds, ...copied };
+    const result = await copyFrozen({ ...options, longestPause }, filesystem, image, target);
+    await flush(target);
+    return result;
   } catch (error) {
     if (target !== undefined) rmSync(clone, { force: true });
     throw error;
   } finally {
     for (const fd of [filesystem, image, target]) if (fd !== undefined) closeSync(fd);
   }
+}
+
+const flush = promisify(fdatasync);
+
+async function copyFrozen(
+  { file, at, longestPause, signal }: SnapshotOptions & { readonly longestPause: number },
+  filesystem: number,
+  image: number,
+  target: number,
+): Promise<SnapshotClone> {
+  await using _guard = await startThawGuard(at, longestPause);
+  // Most of the writing happens before anybody waits.
+  await syncfs(filesystem);
+  await flush(image);
+  signal?.throwIfAborted();
+  const started = performance.now();
+  const late = AbortSignal.timeout(longestPause);
+  await freezeOnce(filesystem, file);
+  let copied: Pick<SnapshotClone, 'method' | 'bytesCopied'>;
+  try {
+    copied = await copyImage(image, target, signal ? AbortSignal.any([late, signal]) : late);
+  } catch (error) {
+    thawIfFrozen(filesystem);
+    if (!late.aborted) throw error;
+    throw new UnavailableError(
+      `the workspace ${file} could not be copied within ${longestPause} ms and was thawed: put the cache on a filesystem with reflink (XFS, btrfs), or allow a longer pause`,
+      { cause: error, facts: { file, longestPauseMilliseconds: longestPause } },
+    );
+  }
+  thawInTime(filesystem, file);
+  return { pauseMilliseconds: performance.now() - started, ...copied };
 }
 
 async function freezeOnce(filesystem: number, file: string): Promise<void> {
@@ -171,13 +183,19 @@ async function startThawGuard(at: string, longestPause: number): Promise<AsyncDi
 export function thawLeftover(at: string): boolean {
   const fd = openSync(at, 'r');
   try {
-    thaw(fd);
+    return thawIfFrozen(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function thawIfFrozen(filesystem: number): boolean {
+  try {
+    thaw(filesystem);
     return true;
   } catch (error) {
     if (isErrno(error, 'EINVAL')) return false;
     throw error;
-  } finally {
-    closeSync(fd);
   }
 }
 

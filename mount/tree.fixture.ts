@@ -1,12 +1,12 @@
 import { lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type ByteString, bufferOf, fromBuffer } from '../dataset/byte-string.ts';
+import type { Change } from '../dataset/commit.ts';
 import { sha256 } from '../dataset/digest.ts';
 import { type Content, type Entry, INLINE_LIMIT, type Xattr } from '../dataset/entry.ts';
 import { comparePaths, isWithin, joinPath } from '../dataset/path.ts';
 import { lgetxattr, llistxattr } from '../system/calls.ts';
 import type { BaseTree } from './base-tree.ts';
-import type { Change } from './upper.ts';
 
 /** Every entry of a directory tree, in path order, read with node:fs alone; each file's data given to `keep`. */
 export function scanTree(directory: string, keep: (content: Content, data: Buffer) => void = () => {}): Entry[] {

@@ -93,7 +93,7 @@ describe.skipIf(!canMount)('unmounting', () => {
     const child = spawn(join(target, 'sleep'), ['1000'], { stdio: 'ignore' });
     children.push(child);
     await once(child, 'spawn');
-    const hows = holdersOf(mountAt(target)!)
+    const hows = (await holdersOf(mountAt(target)!))
       .filter((holder) => holder.pid === child.pid)
       .map((holder) => holder.how);
     expect(hows).toEqual(['program', 'mapped file']);
@@ -104,7 +104,7 @@ describe.skipIf(!canMount)('unmounting', () => {
     mkdirSync(join(target, 'inner'));
     mount({ source: 'inner', target: join(target, 'inner'), type: 'tmpfs' });
     const other = await holding('true', 'unshare', '-m', '--propagation', 'private');
-    const holders = holdersOf(mountAt(target)!);
+    const holders = await holdersOf(mountAt(target)!);
     expect(holders).toContainEqual({
       pid: process.pid,
       command: expect.any(String),

@@ -27,7 +27,7 @@ export async function unmount(target: string): Promise<Unmounted> {
     const record = point === undefined ? undefined : mountAt(point);
     if (point === undefined || !record) return { unmounted, detached, holders };
     if (!(await tryUnmount(point))) {
-      holders.push(...holdersOf(record));
+      holders.push(...(await holdersOf(record)));
       detached = true;
       umount(point, UMOUNT.detach | UMOUNT.noFollow);
     }

@@ -22,6 +22,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ByteString, bytesOf } from '../dataset/byte-string.ts';
+import type { Change } from '../dataset/commit.ts';
 import type { DirectoryEntry, Entry } from '../dataset/entry.ts';
 import { mknod, removexattr, setxattr, utimensat } from '../system/calls.ts';
 import { canMount } from '../test/support/privilege.ts';
@@ -30,7 +31,7 @@ import { mountImage } from './image-mount.ts';
 import { mountOverlay } from './overlay.ts';
 import { applyChanges, dump, memoryBase, scanTree, storeObject } from './tree.fixture.ts';
 import { cleanLeftovers, unmount } from './unmount.ts';
-import { type Change, upperChanges } from './upper.ts';
+import { upperChanges } from './upper.ts';
 import { createWorkspaceImage, MIN_WORKSPACE_BYTES, mountWorkspace } from './workspace.ts';
 
 let dir: string;

@@ -1,17 +1,11 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { type ByteString, textOf } from '../dataset/byte-string.ts';
+import type { Change, PendingFile } from '../dataset/commit.ts';
 import type { DirectoryEntry, Entry, FileEntry, Xattr } from '../dataset/entry.ts';
 import { CorruptError } from '../dataset/errors.ts';
-import type { PendingFile } from '../dataset/import/pending.ts';
 import { joinPath, nameOf, pathFault } from '../dataset/path.ts';
 import { type BaseTree, SubtreeCursor } from './base-tree.ts';
 import { type UpperFile, UpperReader } from './upper-file.ts';
-
-/** A step from the version to the workspace; in path order, a delete before a put of the same path. */
-export type Change =
-  | { readonly kind: 'put'; readonly entry: Entry }
-  | { readonly kind: 'read'; readonly file: PendingFile }
-  | { readonly kind: 'delete'; readonly path: ByteString };
 
 export interface UpperOptions {
   /** The absolute path of the upper directory, which nobody writes to: of an unmounted workspace or of a clone. */
