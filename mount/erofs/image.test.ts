@@ -10,7 +10,7 @@ import type { DirectoryEntry, Entry, FileEntry, SymlinkEntry, Xattr } from '../.
 import { createRandom } from '../../test/support/random.ts';
 import { type ImageOptions, writeImage } from './image.ts';
 import { dumpImage, type ImageNode, readImage } from './read-image.ts';
-import { sampleTree } from './sample-tree.ts';
+import { sampleTree } from './testing/sample-tree.ts';
 
 const id = sha256('something');
 const root: DirectoryEntry = directory('');
@@ -60,7 +60,7 @@ describe('an image', () => {
     expect(sha256(readFileSync(file))).toBe('f7003ac143aabc72f2f9dd753842f65aef488ee4873e74fb1d3d08fa2f5c7184');
   });
 
-  it.each(Array.from({ length: 12 }, (_, seed) => seed))(
+  it.each(Array.from({ length: 8 }, (_, seed) => seed))(
     'gives back every entry of the random tree %i',
     async (seed) => {
       const entries = sampleTree({ random: createRandom(seed), entries: 2500 });
@@ -146,7 +146,7 @@ describe('an image', () => {
 });
 
 describe.skipIf(!hasTools)('erofs-utils', () => {
-  it.each([1, 2, 3, 4, 5, 6])('find no fault in the random tree %i', async (seed) => {
+  it.each([1, 2, 3])('find no fault in the random tree %i', async (seed) => {
     const entries = sampleTree({ random: createRandom(1000 + seed), entries: 2500 });
     const { inodes, bytes } = await write(entries, { xattrPrefixes: false, volumeName: 'tools' });
     expect(fsck()).toMatch(/No errors found/);
@@ -248,6 +248,26 @@ describe('a wrong tree', () => {
     expect(readFileSync(file, 'utf8')).toBe('before');
     expect(readdirSync(folder)).toEqual(['image']);
   });
+});
+
+it('leaves nothing when it is aborted between two batches', async () => {
+  await rm(file, { force: true });
+  const abort = new AbortController();
+  async function* entries() {
+    yield [root, fileWith('a')];
+    abort.abort(new Error('stop'));
+    yield [fileWith('b')];
+  }
+  await expect(writeImage({ entries: entries(), file, signal: abort.signal })).rejects.toThrow('stop');
+  expect(readdirSync(folder)).toEqual([]);
+});
+
+it.each([
+  ['a UUID of 15 bytes', { uuid: Buffer.alloc(15) }, /UUID has 15 bytes; give 16/],
+  ['a volume name of 16 characters', { volumeName: 'x'.repeat(16) }, /not up to 15 printable ASCII/],
+  ['a volume name with a space', { volumeName: 'a b' }, /not up to 15 printable ASCII/],
+])('refuses %s', async (_, options, message) => {
+  await expect(write([root], options)).rejects.toThrow(message);
 });
 
 describe('a damaged image', () => {

@@ -22,9 +22,10 @@ import { createRandom, type Random } from '../../test/support/random.ts';
 import { mountImage } from '../image-mount.ts';
 import { mountOverlay } from '../overlay.ts';
 import { type ImageOptions, writeImage } from './image.ts';
-import { sampleTree } from './sample-tree.ts';
+import { sampleTree } from './testing/sample-tree.ts';
 
 const TYPES = { file: 0o100000n, directory: 0o040000n, symlink: 0o120000n };
+const ZEROS = Buffer.alloc(20_000);
 const plain = { mode: 0o755, uid: 0, gid: 0, mtimeSeconds: 1_700_000_000, mtimeNanos: 5 };
 
 describe.skipIf(!canMount)('the kernel', () => {
@@ -66,7 +67,7 @@ describe.skipIf(!canMount)('the kernel', () => {
   });
 
   it('reads many random trees', async () => {
-    for (let seed = 10; seed < 20; seed += 1) {
+    for (let seed = 10; seed < 16; seed += 1) {
       const entries = sampleTree({ random: createRandom(seed), entries: 2000 });
       await write(entries);
       await mountImage({ file, at: tree });
@@ -225,9 +226,14 @@ function expectSame(root: string, entries: readonly Entry[], { overlay }: { over
         given.push(group.inode);
       }
       inodes.add(ino);
-      if (entry.content.kind === 'inline') {
+      const { content } = entry;
+      if (content.kind === 'inline') {
         seen.push(hex(readFileSync(at)));
-        given.push(hex(entry.content.bytes));
+        given.push(hex(content.bytes));
+      } else if (!overlay && entry.size < ZEROS.length) {
+        // Without the layers below, what has no data in the image is a hole.
+        seen.push(readFileSync(at).equals(ZEROS.subarray(0, entry.size)));
+        given.push(true);
       }
     }
     // Most agree, and vitest's comparison takes a thousand times longer.

@@ -1,10 +1,10 @@
 import { type ByteString, textOf } from '../../dataset/byte-string.ts';
 import { CorruptError } from '../../dataset/errors.ts';
 
-/** The directory that an entry would have to be in, or below, and the last name that was put into it. */
+/** The directory that an entry would have to be in, or below: what paths in it begin with, and the last one. */
 export interface Place {
   readonly prefix: string;
-  readonly lastName: string;
+  readonly lastPath: string;
 }
 
 /** Says what is wrong with an entry that does not follow the one before it. `place` is undefined at the beginning. */
@@ -23,9 +23,10 @@ function faultOf(path: ByteString, place: Place | undefined): string {
   const name = slash < 0 ? rest : rest.slice(0, slash);
   if (name === '' || rest.endsWith('/')) return `${shown} has an empty component`;
   if (name === '.' || name === '..') return `${shown} has the component '${name}'`;
-  const last = textOf((place.prefix + place.lastName) as ByteString);
-  if (slash >= 0 && name === place.lastName) return `${shown} is below '${last}', which is not a directory`;
-  if (name === place.lastName) return `${shown} comes twice`;
-  if (name < place.lastName) return `${shown} comes after '${last}', but sorts before it`;
+  const last = textOf(place.lastPath as ByteString);
+  const lastName = place.lastPath.slice(place.prefix.length);
+  if (slash >= 0 && name === lastName) return `${shown} is below '${last}', which is not a directory`;
+  if (name === lastName) return `${shown} comes twice`;
+  if (name < lastName) return `${shown} comes after '${last}', but sorts before it`;
   return `${shown} comes without its parent directory`;
 }

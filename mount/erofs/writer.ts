@@ -55,7 +55,8 @@ class OpenDirectory {
   /** What the paths in it begin with. */
   prefix = '';
   nameAt = 0;
-  lastName = '';
+  /** Of its last entry. */
+  lastPath = '';
   subdirectories = 0;
   xattrs: XattrPlan = NO_XATTRS;
   /** PENDING while it may still become small enough to lie behind its inode. */
@@ -115,14 +116,13 @@ export class ImageWriter {
     }
     const nameAt = parent.prefix.length;
     if (path.indexOf('/', nameAt) >= 0) throw misplaced(path, parent);
-    const name = nameAt === 0 ? path : path.slice(nameAt);
-    if (name <= parent.lastName || (name.charCodeAt(0) === 0x2e && (name === '.' || name === '..'))) {
-      throw misplaced(path, parent);
+    // Paths in one directory sort as their names do.
+    if (path <= parent.lastPath || isDots(path, nameAt)) throw misplaced(path, parent);
+    const nameBytes = path.length - nameAt;
+    if (nameBytes > NAME_BYTES_MAX) {
+      throw new InvalidError(`${textOf(path)}: its name has ${nameBytes} bytes; Linux allows ${NAME_BYTES_MAX}`);
     }
-    if (name.length > NAME_BYTES_MAX) {
-      throw new InvalidError(`${textOf(path)}: its name has ${name.length} bytes; Linux allows ${NAME_BYTES_MAX}`);
-    }
-    parent.lastName = name;
+    parent.lastPath = path;
     checkNumbers(entry);
     if (entry.type === 'file') this.#list(parent, path, nameAt, this.#file(entry), DIRENT_TYPE.file);
     else if (entry.type === 'directory') this.#open(entry, nameAt);
@@ -240,7 +240,7 @@ export class ImageWriter {
     directory.entry = entry;
     directory.prefix = entry.path === '' ? '' : `${entry.path}/`;
     directory.nameAt = nameAt;
-    directory.lastName = '';
+    directory.lastPath = '';
     directory.subdirectories = 0;
     directory.xattrs = this.#xattrs.plan(entry, false);
     directory.nid = PENDING;
@@ -380,6 +380,12 @@ function inodeFields(entry: Entry, compact: boolean, layout: Layout) {
     mtimeSeconds: entry.mtimeSeconds,
     mtimeNanos: entry.mtimeNanos,
   };
+}
+
+function isDots(path: string, nameAt: number): boolean {
+  if (path.charCodeAt(nameAt) !== 0x2e) return false;
+  const name = path.slice(nameAt);
+  return name === '.' || name === '..';
 }
 
 /** The least n with 2^n at or above `size`. */

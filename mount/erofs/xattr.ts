@@ -119,7 +119,7 @@ export class Xattrs {
       : writeEntry(region, at, XATTR_INDEX.trusted, REDIRECT, REDIRECT_VALUE_BYTES);
     const { bytes } = region;
     bytes[valueAt] = 0x2f;
-    for (let digit = 0; digit < 64; digit += 1) bytes[valueAt + 4 + digit] = id.charCodeAt(digit);
+    bytes.write(id, valueAt + 4, 64, 'latin1');
     bytes[valueAt + 1] = bytes[valueAt + 4]!;
     bytes[valueAt + 2] = bytes[valueAt + 5]!;
     bytes[valueAt + 3] = 0x2f;

@@ -1,7 +1,7 @@
-import type { ByteString } from '../../dataset/byte-string.ts';
-import { type Digest, sha256 } from '../../dataset/digest.ts';
-import type { Content, DirectoryEntry, Entry, FileEntry, SymlinkEntry, Xattr } from '../../dataset/entry.ts';
-import type { Random } from '../../test/support/random.ts';
+import type { ByteString } from '../../../dataset/byte-string.ts';
+import { type Digest, sha256 } from '../../../dataset/digest.ts';
+import type { Content, DirectoryEntry, Entry, FileEntry, SymlinkEntry, Xattr } from '../../../dataset/entry.ts';
+import type { Random } from '../../../test/support/random.ts';
 
 /** For tests: entries with everything that a file system can keep, in path order, from a seed. */
 export interface SampleOptions {
@@ -25,6 +25,7 @@ const SIZES = [
   5 * 2 ** 30,
   2 ** 40 + 12345,
   2 ** 43,
+  2 ** 45 + 1,
 ];
 const SECONDS = [
   0,
