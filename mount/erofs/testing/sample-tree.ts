@@ -1,7 +1,14 @@
 import type { ByteString } from '../../../dataset/byte-string.ts';
 import { type Digest, sha256 } from '../../../dataset/digest.ts';
 import type { Content, DirectoryEntry, Entry, FileEntry, SymlinkEntry, Xattr } from '../../../dataset/entry.ts';
-import type { Random } from '../../../test/support/random.ts';
+
+/** What is needed of a seeded source of random numbers. */
+export interface Random {
+  below(limit: number): number;
+  oneIn(n: number): boolean;
+  pick<T>(values: readonly T[]): T;
+  bytes(length: number): Buffer;
+}
 
 /** For tests: entries with everything that a file system can keep, in path order, from a seed. */
 export interface SampleOptions {
