@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { bytesOf } from '../../../dataset/byte-string.ts';
 import { type Digest, sha256 } from '../../../dataset/digest.ts';
 import type { Entry } from '../../../dataset/entry.ts';
+import { isErrno } from '../../../dataset/errors.ts';
 import { writeImage } from '../../erofs/image.ts';
 import { mountImage } from '../../image-mount.ts';
 import { mountOverlay } from '../../overlay.ts';
@@ -91,8 +92,11 @@ export function storeObject(
   const [first, ...others] = layers;
   renameSync(temporary, path(first!));
   for (const layer of others) {
-    rmSync(path(layer), { force: true });
-    linkSync(path(first!), path(layer));
+    try {
+      linkSync(path(first!), path(layer));
+    } catch (error) {
+      if (!isErrno(error, 'EEXIST')) throw error;
+    }
   }
   return id;
 }
