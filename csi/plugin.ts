@@ -33,7 +33,7 @@ export async function startPlugin(options: PluginOptions): Promise<CsiServer> {
     services: {
       Identity: createIdentity({ version, controller }),
       ...(controller
-        ? { Controller: createController({ repository, lock, discard: node?.service.discard?.bind(node.service) }) }
+        ? { Controller: createController({ repository, lock, discard: node && ((id) => node.service.discard(id)) }) }
         : {}),
       ...(node === undefined ? {} : { Node: createNode({ nodeId: node.id, repository, service: node.service, lock }) }),
     },

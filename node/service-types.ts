@@ -41,7 +41,7 @@ export interface NodeService {
    * error.
    * Errors: InUseError while it is staged here.
    */
-  discard?(volume: string): Promise<void>;
+  discard(volume: string): Promise<void>;
 }
 
 /** `pinned`: read-only, one version. `workspace`: writable, copy-on-write on a version. */

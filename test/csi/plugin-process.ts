@@ -15,10 +15,7 @@ const plugin = await startPlugin({
   version: '0',
   repository: await node.repositories.at(location),
   controller: true,
-  node: {
-    id: 'a-node',
-    service: { ...nodeServiceOf(node.volumes, location), discard: async (volume) => node.volumes.discard(volume) },
-  },
+  node: { id: 'a-node', service: nodeServiceOf(node.volumes, location) },
   log: (record) => console.error(callLine(record)),
 });
 console.log('ready');

@@ -72,7 +72,7 @@ export async function createPlugin(): Promise<TestPlugin> {
       readFileSync('/proc/self/mounts', 'utf8')
         .split('\n')
         .map((line) => line.split(' ')[1] ?? '')
-        .filter((path) => path.startsWith(directory) && !path.endsWith('/runtime/ring')),
+        .filter((path) => path.startsWith(`${directory}/`) && !path.endsWith('/runtime/ring')),
     workspaces: () => readdirSync(join(directory, 'cache/workspaces')),
     records: () => readdirSync(join(location, 'volumes')),
     log: () => readFileSync(logFile, 'utf8'),
