@@ -47,6 +47,9 @@ export interface Cache extends AsyncDisposable {
   /** Calls `listener` for every object that is placed from now on. */
   onPlaced(listener: (placed: readonly Placed[]) => void): void;
 
+  /** Calls `listener` for every object that is removed from now on. */
+  onRemoved(listener: (id: Digest) => void): void;
+
   /** Takes over the journal of a writer, also one on another thread: removed once what it names is on the disk. */
   adoptJournal(file: string): void;
 
@@ -95,6 +98,7 @@ export async function openCache({ directory, bootId = currentBootId(), onWarning
   }
 
   const listeners: ((placed: readonly Placed[]) => void)[] = [];
+  const removalListeners: ((id: Digest) => void)[] = [];
   let sealing: Promise<void> | undefined;
   const session = randomBytes(6).toString('hex');
   let writers = 0;
@@ -133,7 +137,11 @@ export async function openCache({ directory, bootId = currentBootId(), onWarning
         if (!isErrno(error, 'EEXIST')) throw error;
       }
     },
-    remove: (id) => removeObject(layout, id),
+    remove: (id) => {
+      const present = removeObject(layout, id);
+      for (const listener of removalListeners) listener(id);
+      return present;
+    },
     writer: () =>
       new ObjectWriter({
         layout,
@@ -148,6 +156,9 @@ export async function openCache({ directory, bootId = currentBootId(), onWarning
     },
     onPlaced: (listener) => {
       listeners.push(listener);
+    },
+    onRemoved: (listener) => {
+      removalListeners.push(listener);
     },
     adoptJournal: (file) => {
       retired.push(file);

@@ -1,0 +1,102 @@
+import { mkdtempSync, readdirSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type Digest, sha256 } from '../dataset/digest.ts';
+import { type Cache, openCache } from './cache.ts';
+import { type CacheIndex, type IndexedObject, openIndex } from './index.ts';
+
+let folder: string;
+let cache: Cache;
+let index: CacheIndex;
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'larder-index-'));
+  cache = await openCache({ directory: folder });
+  index = openIndex(cache);
+});
+afterEach(async () => {
+  await index.close();
+  await cache.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function put(count: number, start = 0): Digest[] {
+  const writer = cache.writer();
+  const ids = Array.from({ length: count }, (_, at) => {
+    const bytes = Buffer.from(`object ${start + at}`);
+    writer.put(sha256(bytes), bytes);
+    return sha256(bytes);
+  });
+  writer.close();
+  return ids;
+}
+
+async function all(): Promise<IndexedObject[]> {
+  const objects: IndexedObject[] = [];
+  for await (const batch of index.batches()) objects.push(...batch);
+  return objects;
+}
+
+async function reopen(): Promise<void> {
+  await index.close();
+  index = openIndex(cache);
+}
+
+describe("a cache's index", () => {
+  it('follows what comes and goes', async () => {
+    const ids = put(25);
+    expect(index.totals()).toEqual({ objects: 25, bytes: 10 * 8 + 15 * 9 });
+    cache.remove(ids[0]!);
+    expect(index.totals().objects).toBe(24);
+    expect(index.get(ids[0]!)).toBeUndefined();
+    expect(index.get(ids[1]!)).toMatchObject({ id: ids[1], size: 8 });
+    expect((await all()).map(({ id }) => id)).toEqual(ids.slice(1).sort());
+  });
+
+  it('remembers over a close when an object was checked', async () => {
+    const [id] = put(1);
+    index.markVerified(id!, 1234);
+    await reopen();
+    expect(index.get(id!)?.verified).toBe(1234);
+  });
+
+  it('is made anew from the directory when its file is gone or is no database', async () => {
+    put(30);
+    for (const spoil of [
+      (file: string) => unlinkSync(file),
+      (file: string) => writeFileSync(file, 'this is no database at all'.repeat(1000)),
+    ]) {
+      await index.close();
+      spoil(cache.layout.index);
+      index = openIndex(cache);
+      await index.settled;
+      expect(index.totals().objects).toBe(30);
+    }
+  });
+
+  it('finds what came and went while nobody wrote it down', async () => {
+    const ids = put(300);
+    index.totals();
+    // As after a kill: the file tells that it was not closed.
+    const killed = index;
+    unlinkSync(cache.objectPath(ids[7]!));
+    index = openIndex(cache);
+    const more = put(100, 300);
+    await index.settled;
+    expect((await all()).map(({ id }) => id)).toEqual([...ids, ...more].filter((id) => id !== ids[7]).sort());
+    await killed.close();
+  });
+
+  it('reads no directory where it was closed in order', async () => {
+    const [id] = put(1);
+    await index.settled;
+    await index.close();
+    // Behind the index's back: it must not notice.
+    unlinkSync(cache.objectPath(id!));
+    index = openIndex(cache);
+    await index.settled;
+    expect(index.totals().objects).toBe(1);
+    expect(readdirSync(join(cache.layout.objects, id!.slice(0, 2)))).toEqual([]);
+  });
+});

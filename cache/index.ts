@@ -1,0 +1,178 @@
+import { readdir, stat } from 'node:fs/promises';
+import { setImmediate as breathe } from 'node:timers/promises';
+import { type Digest, digestFromBytes, digestToBytes, isDigest } from '../dataset/digest.ts';
+import { isErrno } from '../dataset/errors.ts';
+import { openDatabase } from '../system/database.ts';
+import type { Cache } from './cache.ts';
+import { fans } from './layout.ts';
+
+/** What is known of an object without looking at it. */
+export interface IndexedObject {
+  readonly id: Digest;
+  /** In bytes. */
+  readonly size: number;
+  /** When it came, and when its bytes were last checked after that, in milliseconds since 1970. */
+  readonly added: number;
+  readonly verified?: number;
+}
+
+/**
+ * Numbers about the objects of a cache, in SQLite. The directory is the truth: whether an object is there is never asked here, and
+ * the file may be deleted at any time. A new index, or one that was not closed, is made right in the background.
+ */
+export interface CacheIndex extends AsyncDisposable {
+  /** Resolves when the index agrees with the directory. */
+  readonly settled: Promise<void>;
+  totals(): { readonly objects: number; readonly bytes: number };
+  get(id: Digest): IndexedObject | undefined;
+  /** All objects in order of their ids, a batch at a time. */
+  batches(): AsyncGenerator<readonly IndexedObject[]>;
+  markVerified(id: Digest, at?: number): void;
+  close(): Promise<void>;
+}
+
+const SCHEMA = `
+  CREATE TABLE objects (id BLOB PRIMARY KEY, size INTEGER NOT NULL, added INTEGER NOT NULL, verified INTEGER) WITHOUT ROWID;
+  CREATE TABLE state (closed INTEGER NOT NULL);
+  INSERT INTO state VALUES (0);
+`;
+
+/** How long changes are gathered before they are written, in milliseconds; how many at most. */
+const GATHER = 1_000;
+const GATHER_MOST = 20_000;
+
+const BATCH = 10_000;
+
+interface Row {
+  readonly id: Buffer;
+  readonly size: number;
+  readonly added: number;
+  readonly verified: number | null;
+}
+
+/** Follows a cache from now on. Close it before the cache. */
+export function openIndex(cache: Cache): CacheIndex {
+  const { layout } = cache;
+  const { database, isNew } = openDatabase({ file: layout.index, schema: SCHEMA });
+  const wasClosed = database.prepare<[], { closed: number }>('SELECT closed FROM state').get()?.closed === 1;
+  database.exec('UPDATE state SET closed = 0');
+  const insert = database.prepare(
+    'INSERT INTO objects (id, size, added) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET size = excluded.size',
+  );
+  const drop = database.prepare('DELETE FROM objects WHERE id = ?');
+  const mark = database.prepare('UPDATE objects SET verified = ? WHERE id = ?');
+  const one = database.prepare<[Buffer], Row>('SELECT * FROM objects WHERE id = ?');
+  const sums = database.prepare<[], { objects: number; bytes: number }>(
+    'SELECT count(*) AS objects, coalesce(sum(size), 0) AS bytes FROM objects',
+  );
+  const after = database.prepare<[Buffer, number], Row>('SELECT * FROM objects WHERE id > ? ORDER BY id LIMIT ?');
+  const inFan = database.prepare<[Buffer, Buffer], { id: Buffer }>('SELECT id FROM objects WHERE id >= ? AND id <= ?');
+
+  /** What came (its size) or went (undefined) since the last write. */
+  let changes = new Map<Digest, number | undefined>();
+  let timer: NodeJS.Timeout | undefined;
+  let closed = false;
+
+  const write = database.transaction((news: ReadonlyMap<Digest, number | undefined>) => {
+    const now = Date.now();
+    for (const [id, size] of news) {
+      if (size === undefined) drop.run(digestToBytes(id));
+      else insert.run(digestToBytes(id), size, now);
+    }
+  });
+  const flush = () => {
+    clearTimeout(timer);
+    timer = undefined;
+    if (changes.size === 0) return;
+    const news = changes;
+    changes = new Map();
+    write(news);
+  };
+  const note = (id: Digest, size: number | undefined) => {
+    if (closed) return;
+    changes.set(id, size);
+    if (changes.size >= GATHER_MOST) flush();
+    else timer ??= setTimeout(flush, GATHER).unref();
+  };
+  cache.onPlaced((placed) => {
+    for (const { id, size } of placed) note(id, size);
+  });
+  cache.onRemoved((id) => note(id, undefined));
+
+  /** One folder of objects/ at a time: what the directory has and the index has not, and the other way round. */
+  const reconcile = async () => {
+    for (const fan of fans()) {
+      const names = await readdir(`${layout.objects}/${fan}`);
+      if (closed) return;
+      flush();
+      const indexed = new Set(
+        inFan
+          .all(Buffer.from(fan.padEnd(64, '0'), 'hex'), Buffer.from(fan.padEnd(64, 'f'), 'hex'))
+          .map(({ id }) => digestFromBytes(id)),
+      );
+      for (const name of names) {
+        if (!isDigest(name) || indexed.delete(name)) continue;
+        try {
+          const { size } = await stat(`${layout.objects}/${fan}/${name}`);
+          if (!changes.has(name)) note(name, size);
+        } catch (error) {
+          if (!isErrno(error, 'ENOENT')) throw error;
+        }
+        if (closed) return;
+      }
+      // What is left was not there when the folder was listed; what came since is there now.
+      for (const id of indexed) if (!cache.has(id)) note(id, undefined);
+      await breathe();
+    }
+    flush();
+  };
+  let complete = !isNew && wasClosed;
+  const settled = complete
+    ? Promise.resolve()
+    : reconcile().then(() => {
+        complete = !closed;
+      });
+  // Whoever waits for it meets the failure; nobody has to.
+  settled.catch(() => {});
+
+  const index: CacheIndex = {
+    settled,
+    totals: () => {
+      flush();
+      return sums.get()!;
+    },
+    get: (id) => {
+      flush();
+      const row = one.get(digestToBytes(id));
+      return row && objectOf(row);
+    },
+    async *batches() {
+      for (let last: Buffer = Buffer.alloc(0); ; ) {
+        flush();
+        const rows = after.all(last, BATCH);
+        if (rows.length === 0) return;
+        yield rows.map(objectOf);
+        last = rows.at(-1)!.id;
+        await breathe();
+      }
+    },
+    markVerified: (id, at = Date.now()) => {
+      flush();
+      mark.run(at, digestToBytes(id));
+    },
+    close: async () => {
+      if (closed) return;
+      flush();
+      closed = true;
+      await settled.catch(() => {});
+      if (complete) database.exec('UPDATE state SET closed = 1');
+      database.close();
+    },
+    [Symbol.asyncDispose]: () => index.close(),
+  };
+  return index;
+}
+
+function objectOf({ id, size, added, verified }: Row): IndexedObject {
+  return { id: digestFromBytes(id), size, added, ...(verified !== null && { verified }) };
+}
