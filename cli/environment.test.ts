@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type Machine, readEnvironment } from './environment.ts';
 
@@ -42,6 +43,16 @@ describe('the environment', () => {
       author: 'Ada',
     });
     expect(readEnvironment(env, root, '/option').repository).toBe('/option');
+  });
+
+  it('makes every path absolute, and leaves a URL as it is', () => {
+    const env = { LARDER_REPOSITORY: 'repository', LARDER_CACHE: 'cache', LARDER_RUNTIME: '../run' };
+    expect(readEnvironment(env, user)).toMatchObject({
+      repository: resolve('repository'),
+      cache: resolve('cache'),
+      runtime: resolve('../run'),
+    });
+    expect(readEnvironment(env, user, 's3://bucket/a/../b').repository).toBe('s3://bucket/a/../b');
   });
 
   it('takes an empty variable for an absent one', () => {

@@ -1,12 +1,12 @@
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 
 /** What the environment and the machine say, read once and passed in. */
 export interface Environment {
-  /** Where datasets are kept: a directory or an `s3://` URL. */
+  /** Where datasets are kept: an absolute path (a daemon works elsewhere) or an `s3://` URL. */
   readonly repository: string;
-  /** The node's cache directory. */
+  /** The node's cache directory, absolute. */
   readonly cache: string;
-  /** The node's sockets and state. */
+  /** The node's sockets and state, absolute. */
   readonly runtime: string;
   /** Who makes versions. */
   readonly author: string;
@@ -38,20 +38,26 @@ export function readEnvironment(
   const root = machine.uid === 0;
   const data = env.XDG_DATA_HOME || (root ? '/var/lib' : join(machine.home, '.local', 'share'));
   return {
-    repository: repository || env.LARDER_REPOSITORY || join(data, 'larder', 'repository'),
+    repository: absolute(repository || env.LARDER_REPOSITORY || join(data, 'larder', 'repository')),
     // Workspaces not yet saved live in the cache's directory: for root, not where a cleaner of caches may reach.
-    cache:
+    cache: resolve(
       env.LARDER_CACHE ||
-      (root ? '/var/lib/larder/cache' : join(env.XDG_CACHE_HOME || join(machine.home, '.cache'), 'larder')),
-    runtime:
+        (root ? '/var/lib/larder/cache' : join(env.XDG_CACHE_HOME || join(machine.home, '.cache'), 'larder')),
+    ),
+    runtime: resolve(
       env.LARDER_RUNTIME ||
-      (root
-        ? '/run/larder'
-        : env.XDG_RUNTIME_DIR
-          ? join(env.XDG_RUNTIME_DIR, 'larder')
-          : join(machine.temporary, `larder-${machine.uid}`)),
+        (root
+          ? '/run/larder'
+          : env.XDG_RUNTIME_DIR
+            ? join(env.XDG_RUNTIME_DIR, 'larder')
+            : join(machine.temporary, `larder-${machine.uid}`)),
+    ),
     author: env.LARDER_AUTHOR || `${machine.user}@${machine.host}`,
     node: env.LARDER_NODE || machine.host,
     csiEndpoint: env.CSI_ENDPOINT || undefined,
   };
+}
+
+function absolute(location: string): string {
+  return /^[a-z][a-z0-9+.-]*:\/\//i.test(location) ? location : resolve(location);
 }

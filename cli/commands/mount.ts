@@ -1,8 +1,8 @@
 import { mkdir } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { shortId } from '../../dataset/digest.ts';
-import { isErrno } from '../../dataset/errors.ts';
+import { isErrno, NotFoundError } from '../../dataset/errors.ts';
 import { bytesOption } from '../arguments.ts';
 import { NAME_HELP, withExamples } from '../help.ts';
 import { withNode } from '../node.ts';
@@ -53,7 +53,12 @@ export function addMount(program: Command, start: Start): void {
 export async function ensureDirectory(dir: string): Promise<string> {
   const directory = resolve(dir);
   await mkdir(directory).catch((error) => {
-    if (!isErrno(error, 'EEXIST')) throw error;
+    if (isErrno(error, 'EEXIST')) return;
+    if (!isErrno(error, 'ENOENT')) throw error;
+    throw new NotFoundError(`there is no directory ${dirname(directory)} to make ${directory} in`, {
+      cause: error,
+      facts: { directory },
+    });
   });
   return directory;
 }

@@ -1,7 +1,5 @@
 import type { Command } from 'commander';
-import type { Repository } from '../../dataset/repository.ts';
 import type { Volumes } from '../../node/service.ts';
-import type { NodeService } from '../../node/service-types.ts';
 import { untilAborted } from '../daemon.ts';
 import { withExamples } from '../help.ts';
 import type { Session, Start } from '../session.ts';
@@ -45,34 +43,19 @@ async function serveCsi(session: Session, volumes: Volumes, controller: boolean)
   const endpoint = environment.csiEndpoint;
   if (endpoint === undefined) return undefined;
   const repository = await session.openRepository();
-  const [{ startPlugin }, { callLine }] = await Promise.all([
+  const [{ startPlugin }, { callLine }, { nodeServiceOf }] = await Promise.all([
     import('../../csi/plugin.ts'),
     import('../../csi/call.ts'),
+    import('../../node/service.ts'),
   ]);
   const server = await startPlugin({
     endpoint,
     version: larderVersion(),
     repository,
     controller,
-    node: { id: environment.node, service: serviceFor(repository, volumes) },
+    node: { id: environment.node, service: nodeServiceOf(volumes, repository.location) },
     log: (record) => output.note(callLine(record)),
   });
   output.note(`answering CSI's ${controller ? 'node and controller' : 'node'} calls on ${endpoint}`);
   return { [Symbol.asyncDispose]: () => server.close() };
-}
-
-/** The node's volumes, as CSI knows them: of the one repository. */
-function serviceFor({ location }: Repository, volumes: Volumes): NodeService {
-  const { publish, unpublish, stats } = volumes;
-  return {
-    stage: async (request) => {
-      await volumes.stage({ ...request, repository: location });
-    },
-    unstage: async (volume, stagingPath) => {
-      await volumes.unstage(volume, stagingPath);
-    },
-    publish,
-    unpublish,
-    stats,
-  };
 }

@@ -1,3 +1,4 @@
+import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { shortId } from '../../dataset/digest.ts';
@@ -111,7 +112,7 @@ function isPath(text: string): boolean {
 }
 
 async function datasetAt(session: Session, dir: string): Promise<string> {
-  const directory = resolve(dir);
+  const directory = await realpath(dir).catch(() => resolve(dir));
   const { volumes } = await withNode(session, { start: false, phase: 'Asking' }, (call) => call('status', {}));
   const volume = volumes.find((each: MountedVolume) => each.directory === directory);
   if (volume !== undefined) return volume.dataset;
