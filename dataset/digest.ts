@@ -2,7 +2,10 @@ import { hash } from 'node:crypto';
 
 declare const digest: unique symbol;
 
-/** A SHA-256 in 64 lowercase hexadecimal digits. Chunks, contents, segments, packs and versions are named by one. */
+/**
+ * 32 bytes in 64 lowercase hexadecimal digits. Chunks, segments, packs and versions are named by their SHA-256; so are the
+ * contents of one chunk. Other contents have another digest (docs/formats.md).
+ */
 export type Digest = string & { readonly [digest]: true };
 
 /** Bytes in a digest's binary form. */

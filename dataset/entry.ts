@@ -60,7 +60,7 @@ export interface ChunkContent {
   readonly id: Digest;
 }
 
-/** Several chunks, or holes among them. The content id is the SHA-256 of the part list's encoding (docs/formats.md). */
+/** Several chunks, or holes among them. The content id is a digest of the part list's encoding (docs/formats.md). */
 export interface ChunksContent {
   readonly kind: 'chunks';
   readonly id: Digest;
@@ -77,7 +77,7 @@ export interface Part {
 /** An object of someone else's bucket that stays where it is. */
 export interface SourceContent {
   readonly kind: 'source';
-  /** SHA-256 of the reference's encoding (docs/formats.md): a changed source is another content. */
+  /** A digest of the reference's encoding (docs/formats.md): a changed source is another content. */
   readonly id: Digest;
   readonly bucket: string;
   readonly key: string;

@@ -11,17 +11,23 @@ import { type ByteString, bytesOf } from './byte-string.ts';
 import { type Digest, sha256 } from './digest.ts';
 import type { Entry } from './entry.ts';
 import { formatEntries } from './format/entry-text.ts';
+import { encodeIndexNode } from './format/index-node.ts';
+import { encodeLeaf } from './format/leaf.ts';
+import { sealSegment } from './format/segment.ts';
 import {
   chunksOf,
   type EntryChange,
   editManifest,
   findEntry,
+  type IndexNode,
   type ManifestSink,
   type NewLeaf,
   pathOfChange,
+  readAnySegment,
   readEntries,
   readSegment,
   readSegments,
+  type SegmentRef,
 } from './manifest.ts';
 import { comparePaths, isWithin, joinPath, parentOf } from './path.ts';
 import type { Repository } from './repository.ts';
@@ -239,6 +245,44 @@ describe('reading a part of a manifest', () => {
       expect(await findEntry(repository, root, `${path}\x01` as ByteString)).toBeUndefined();
     }
     expect(await findEntry(repository, (await build([])).root, '' as ByteString)).toBeUndefined();
+  });
+
+  test('reads a segment once for many look-ups at once', async () => {
+    const tree = plainTree(100, 100);
+    const { root } = await build(tree);
+    gets = [];
+    await Promise.all(Array.from({ length: 80 }, (_, i) => findEntry(repository, root, bytesOf(`d0050/f${pad(i)}`))));
+    expect(gets.length).toBeLessThanOrEqual(5);
+    expect(new Set(gets).size).toBe(gets.length);
+  });
+
+  test('names the segment that is not what its parent tells', async () => {
+    const { root } = await build(plainTree(20, 100));
+    const [first, second] = await collect(readSegments(repository, root));
+    const node = (await readAnySegment(repository, root)) as IndexNode;
+    const wrong: [Partial<SegmentRef>, string][] = [
+      [{ digest: second!.digest }, 'and its parent tells of'],
+      [{ entries: first!.entries + 1 }, `it has ${first!.entries} entries`],
+      [{ bytes: 1 }, 'and its parent tells of 1'],
+      [{ last: first!.first }, 'its last entry is'],
+    ];
+    for (const [field, fault] of wrong) {
+      const children = [{ ...first!, ...field }, ...node.children.slice(1)];
+      const { digest, object } = sealSegment(encodeIndexNode({ level: 1, children }));
+      await repository.bucket.put(`segments/${digest.slice(0, 2)}/${digest}`, object);
+      await expect(entriesOf(digest)).rejects.toThrow(fault);
+    }
+    const { digest, object } = sealSegment(encodeIndexNode({ level: 2, children: node.children }));
+    await repository.bucket.put(`segments/${digest.slice(0, 2)}/${digest}`, object);
+    await expect(entriesOf(digest)).rejects.toThrow(`segment ${first!.digest} is damaged: it has the level 0`);
+  });
+
+  test('names the segment whose entries make no tree with those before', async () => {
+    const broken = sealSegment(encodeLeaf([dir(''), file('a/b')]));
+    await repository.bucket.put(`segments/${broken.digest.slice(0, 2)}/${broken.digest}`, broken.object);
+    await expect(entriesOf(broken.digest)).rejects.toThrow(
+      `segment ${broken.digest} is damaged: the entry 'a/b' has no entry for the directory`,
+    );
   });
 
   test('names the segment that is missing', async () => {

@@ -1,6 +1,12 @@
 import { randomBytes } from 'node:crypto';
+import * as fs from 'node:fs';
 import { type FileHandle, link, mkdir, open, rename, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { promisify } from 'node:util';
+
+// Cheaper than a FileHandle: a directory is synced for every few objects stored.
+const openFile = promisify(fs.open);
+const fsync = promisify(fs.fsync);
 
 /**
  * Puts `data` at `path`, whole or not at all: a reader or a crash sees the old file or the new one. Durable when the promise
@@ -35,8 +41,12 @@ export async function createFileAtomic(
 
 /** Makes the names in a directory durable: what was created, renamed or removed in it before. */
 export async function syncDirectory(path: string): Promise<void> {
-  await using handle = await open(path, 'r');
-  await handle.sync();
+  const descriptor = await openFile(path, 'r');
+  try {
+    await fsync(descriptor);
+  } finally {
+    fs.closeSync(descriptor);
+  }
 }
 
 /** Makes `path` and what it lacks above it, durably. @returns the outermost directory that was made, if any */

@@ -6,7 +6,16 @@ import { mapAhead } from '../map-ahead.ts';
 import { comparePaths, isWithin } from '../path.ts';
 import type { Repository } from '../repository.ts';
 import { TreeCheck } from '../tree-check.ts';
-import { damaged, isIndex, readAnySegment, readChild, refOf, type Segment } from './segments.ts';
+import {
+  checkChild,
+  damaged,
+  isIndex,
+  readAnySegment,
+  readChild,
+  readKeptSegment,
+  refOf,
+  type Segment,
+} from './segments.ts';
 
 export interface ReadOptions {
   /** Only this directory, or file, and what is below it. */
@@ -62,19 +71,15 @@ export async function* readSegments(
 }
 
 /** The entry at `path`; undefined where there is none. */
-export async function findEntry(
-  repository: Repository,
-  root: Digest,
-  path: ByteString,
-  signal?: AbortSignal,
-): Promise<Entry | undefined> {
-  let segment = await readAnySegment(repository, root, signal);
+export async function findEntry(repository: Repository, root: Digest, path: ByteString): Promise<Entry | undefined> {
+  let segment = await readKeptSegment(repository, root);
   while (isIndex(segment)) {
     const { children, level }: { children: readonly SegmentRef[]; level: number } = segment;
     const at = lowerBound(children.length, (i) => comparePaths(children[i]!.last, path) < 0);
     const child = children[at];
     if (child === undefined || comparePaths(child.first, path) > 0) return undefined;
-    segment = await readChild(repository, child, level - 1, signal);
+    signal?.throwIfAborted();
+    segment = checkChild(child, level - 1, await readKeptSegment(repository, child.digest));
   }
   const entries: readonly Entry[] = segment;
   const entry = entries[lowerBound(entries.length, (i) => comparePaths(entries[i]!.path, path) < 0)];

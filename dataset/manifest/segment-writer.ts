@@ -25,7 +25,7 @@ export interface ManifestSink {
 }
 
 /** Segments that are being written at once. */
-const WRITES = 16;
+const WRITES = 32;
 /** Segments whose leaf call is done and that wait to be written: beyond this, no more entries are taken. */
 const QUEUE = 64;
 

@@ -14,8 +14,12 @@ export type Segment = readonly Entry[] | IndexNode;
 /** Index nodes kept decoded for each open repository: some megabytes at most. */
 const KEPT_NODES = 64;
 
+/** Leaves kept for look-ups of single entries, which come in neighbourhoods. */
+const KEPT_LEAVES = 8;
+
 /** By bucket, so that they go when it does. Segments never change: what is kept is never stale. */
 const keptNodes = new WeakMap<Bucket, Map<Digest, IndexNode>>();
+const keptLeaves = new WeakMap<Bucket, Map<Digest, Promise<Segment>>>();
 
 export function isIndex(segment: Segment): segment is IndexNode {
   return !Array.isArray(segment);
@@ -23,23 +27,44 @@ export function isIndex(segment: Segment): segment is IndexNode {
 
 /** A segment, verified; a CorruptError where it is damaged or missing. */
 export async function readAnySegment(repository: Repository, digest: Digest, signal?: AbortSignal): Promise<Segment> {
-  let kept = keptNodes.get(repository.bucket);
-  const known = kept?.get(digest);
+  const kept = keptIn(keptNodes, repository);
+  const known = kept.get(digest);
   if (known !== undefined) {
-    kept!.delete(digest);
-    kept!.set(digest, known);
+    keep(kept, digest, known, KEPT_NODES);
     return known;
   }
   const segment = decodeSegment(digest, await readBytes(repository, digest, signal));
-  if (isIndex(segment)) {
-    if (kept === undefined) {
-      kept = new Map();
-      keptNodes.set(repository.bucket, kept);
-    }
-    kept.set(digest, segment);
-    if (kept.size > KEPT_NODES) for (const oldest of kept.keys()) if (kept.delete(oldest)) break;
-  }
+  if (isIndex(segment)) keep(kept, digest, segment, KEPT_NODES);
   return segment;
+}
+
+/** As `readAnySegment`, and keeps a few leaves too; for one segment that many ask for at once, it is read once. */
+export async function readKeptSegment(repository: Repository, digest: Digest): Promise<Segment> {
+  const kept = keptIn(keptLeaves, repository);
+  const reading = kept.get(digest) ?? readAnySegment(repository, digest);
+  keep(kept, digest, reading, KEPT_LEAVES);
+  try {
+    return await reading;
+  } catch (error) {
+    if (kept.get(digest) === reading) kept.delete(digest);
+    throw error;
+  }
+}
+
+function keptIn<T>(all: WeakMap<Bucket, Map<Digest, T>>, { bucket }: Repository): Map<Digest, T> {
+  let kept = all.get(bucket);
+  if (kept === undefined) {
+    kept = new Map();
+    all.set(bucket, kept);
+  }
+  return kept;
+}
+
+/** Puts a value at the young end, and drops what is too old. */
+function keep<T>(kept: Map<Digest, T>, digest: Digest, value: T, limit: number): void {
+  kept.delete(digest);
+  kept.set(digest, value);
+  if (kept.size > limit) for (const oldest of kept.keys()) if (kept.delete(oldest)) break;
 }
 
 /** A leaf's entries; a CorruptError where the segment is an index. */
@@ -60,7 +85,11 @@ export async function readChild(
   level: number,
   signal?: AbortSignal,
 ): Promise<Segment> {
-  const segment = await readAnySegment(repository, ref.digest, signal);
+  return checkChild(ref, level, await readAnySegment(repository, ref.digest, signal));
+}
+
+/** Gives `segment` back if it is what its parent, of `level + 1`, tells of it. */
+export function checkChild(ref: SegmentRef, level: number, segment: Segment): Segment {
   const found = isIndex(segment) ? segment.level : 0;
   if (found !== level) throw damaged(ref.digest, `it has the level ${found}, and its parent tells of ${level}`);
   const actual = refOf(ref.digest, segment)!;
