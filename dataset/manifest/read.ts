@@ -71,7 +71,13 @@ export async function* readSegments(
 }
 
 /** The entry at `path`; undefined where there is none. */
-export async function findEntry(repository: Repository, root: Digest, path: ByteString): Promise<Entry | undefined> {
+export async function findEntry(
+  repository: Repository,
+  root: Digest,
+  path: ByteString,
+  signal?: AbortSignal,
+): Promise<Entry | undefined> {
+  signal?.throwIfAborted();
   let segment = await readKeptSegment(repository, root);
   while (isIndex(segment)) {
     const { children, level }: { children: readonly SegmentRef[]; level: number } = segment;
