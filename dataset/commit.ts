@@ -18,14 +18,15 @@ export type { Change } from './import/read-changes.ts';
 export interface CommitOptions {
   readonly repository: Repository;
   readonly dataset: string;
-  readonly branch: string;
+  /** The branch that moves to the version. Without one it gets no name: whoever asked gives it one, or its id is all there is. */
+  readonly branch?: string;
   /** What the changes are changes to; undefined for an empty tree. It need not be the branch's head. */
   readonly base: Version | undefined;
   /** In path order; batches of any size. Changed files may still have to be read. */
   readonly changes: AsyncIterable<readonly Change[]>;
   /** The branch's head as it must still be when the version is published; undefined: there is no such branch. Read now if not said. */
   readonly head?: { readonly ref: StoredRef | undefined };
-  /** The head alone if not said. */
+  /** The head alone if not said. Where there is no branch, the first is what an unchanged tree is told by. */
   readonly parents?: readonly Digest[];
   readonly author: string;
   readonly message: string;
@@ -46,7 +47,7 @@ export interface CommitProgress {
 }
 
 export interface CommitResult {
-  /** `unchanged`: the branch's head has this very tree already; nothing was written. */
+  /** `unchanged`: the branch's head, or the first parent, has this very tree already; no version was written. */
   readonly outcome: 'created' | 'unchanged';
   readonly version: Version;
   /** Files read, and their bytes. */
@@ -62,8 +63,9 @@ export interface CommitResult {
  */
 export async function commitChanges(options: CommitOptions): Promise<CommitResult> {
   const { repository, dataset, branch, base, author, message, meta = {}, signal, onProgress } = options;
-  const ref = options.head ? options.head.ref : await readBranch(repository, dataset, branch);
-  const head = ref && (base?.id === ref.version ? base : await readVersion(repository, ref.version, signal));
+  const ref = options.head || branch === undefined ? options.head?.ref : await readBranch(repository, dataset, branch);
+  const before = branch === undefined ? options.parents?.[0] : ref?.version;
+  const head = before && (base?.id === before ? base : await readVersion(repository, before, signal));
   const read = { files: 0, bytes: 0 };
   const nothing = { chunks: 0, bytes: 0, packs: 0, packBytes: 0, segments: 0, segmentBytes: 0 };
 
@@ -100,6 +102,7 @@ export async function commitChanges(options: CommitOptions): Promise<CommitResul
   const parents = [...(options.parents ?? (ref ? [ref.version] : []))];
   const version = await writeVersion(repository, { root, parents, author, message, meta: { ...meta }, entries, bytes });
   signal?.throwIfAborted();
+  if (branch === undefined) return { outcome: 'created', version, read, stored };
   try {
     await moveBranch(repository, dataset, branch, { expect: ref?.etag ?? 'absent', version: version.id });
   } catch (error) {

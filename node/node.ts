@@ -1,6 +1,8 @@
 import { closeSync, mkdirSync } from 'node:fs';
 import { type Cache, openCache } from '../cache/cache.ts';
 import { createHydrator, type Hydrator } from '../cache/hydrate.ts';
+import { type CacheIndex, openIndex } from '../cache/index.ts';
+import { type KnownVersions, openKnownVersions } from '../cache/known-versions.ts';
 import type { Digest } from '../dataset/digest.ts';
 import { mountRing, type RingServer } from '../mount/fuse/ring-server.ts';
 import { unmount } from '../mount/unmount.ts';
@@ -13,8 +15,12 @@ import { createStagedVersions, type StagedVersions } from './staging.ts';
 export interface Node extends AsyncDisposable {
   readonly paths: RuntimePaths;
   readonly cache: Cache;
+  readonly index: CacheIndex;
+  readonly known: KnownVersions;
   readonly hydrator: Hydrator;
   readonly ring: RingServer;
+  /** The keeper's process, where one has the ring's descriptor. */
+  keeperPid(): number | undefined;
   readonly repositories: Repositories;
   readonly versions: StagedVersions;
   readonly volumes: Volumes;
@@ -40,6 +46,8 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   mkdirSync(paths.ring, { recursive: true, mode: 0o700 });
   await using stack = new AsyncDisposableStack();
   const cache = stack.use(await openCache({ directory: options.cache, onWarning }));
+  const index = stack.use(openIndex(cache));
+  const known = openKnownVersions(cache.layout);
   const hydrator = stack.use(createHydrator({ cache, patience: deadline }));
   const repositories = stack.adopt(createRepositories(), (opened) => opened.close());
   const resolve = async (id: string, signal: AbortSignal) => {
@@ -54,10 +62,23 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     await unmount(paths.ring);
     closeSync(ring.fd);
   });
-  const versions = createStagedVersions({ cache, hydrator, paths });
+  const versions = createStagedVersions({ cache, hydrator, known, paths });
   const volumes = createVolumes({ cache, versions, paths, repositories });
   await volumes.recover(onWarning);
   const held = stack.move();
   const close = () => held.disposeAsync();
-  return { paths, cache, hydrator, ring, repositories, versions, volumes, close, [Symbol.asyncDispose]: close };
+  return {
+    paths,
+    cache,
+    index,
+    known,
+    hydrator,
+    ring,
+    keeperPid: () => undefined,
+    repositories,
+    versions,
+    volumes,
+    close,
+    [Symbol.asyncDispose]: close,
+  };
 }

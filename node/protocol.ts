@@ -115,6 +115,8 @@ export interface CachedVersion {
   readonly cachedFiles: number;
   readonly bytes: number;
   readonly cachedBytes: number;
+  /** Cached, and of no other version that the node knows. */
+  readonly aloneBytes: number;
 }
 
 export interface CacheContents {
@@ -144,7 +146,10 @@ export interface CacheEvictReply {
 export interface CacheVerifyReply {
   readonly objects: number;
   readonly bytes: number;
+  /** Put aside; fetched again when they are wanted. */
   readonly damaged: readonly string[];
+  /** Removed: nothing that the node knows tells what they should be. */
+  readonly unknown: readonly string[];
 }
 
 /** Progress of a long call. */

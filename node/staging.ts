@@ -2,6 +2,7 @@ import { mkdirSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Cache } from '../cache/cache.ts';
 import type { Hydrator, Registration, StagedSource } from '../cache/hydrate.ts';
+import type { KnownVersions } from '../cache/known-versions.ts';
 import type { Digest } from '../dataset/digest.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { mountImage } from '../mount/image-mount.ts';
@@ -16,14 +17,17 @@ export interface VersionToStage {
   readonly root: Digest;
 }
 
+export interface VersionToMount extends VersionToStage {
+  readonly dataset: string;
+}
+
 /** The versions that this node has staged: their images mounted, and their contents known to the hydrator. */
 export interface StagedVersions {
   /** Makes the version's image ready and counts `volume` as a user. @returns the image's mount point */
-  acquire(volume: string, version: VersionToStage, signal?: AbortSignal): Promise<string>;
+  acquire(volume: string, version: VersionToMount, signal?: AbortSignal): Promise<string>;
   /** Ends `volume`'s use; the image of a version that nobody uses is unmounted. Its files stay in the cache. */
   release(volume: string): Promise<void>;
-  /** The version as the hydrator knows it; undefined where it is not staged. */
-  sourceOf(repository: Repository, version: Digest): StagedSource | undefined;
+  isStaged(version: Digest): boolean;
   /** The version as the hydrator needs it, mounted or not: its stage map is made where there is none. */
   withSource<T>(version: VersionToStage, task: (source: StagedSource) => Promise<T>, signal?: AbortSignal): Promise<T>;
 }
@@ -39,10 +43,11 @@ const EROFS_SUPER_MAGIC = 0xe0f5e1e2;
 export interface StagedVersionsParts {
   readonly cache: Cache;
   readonly hydrator: Hydrator;
+  readonly known: KnownVersions;
   readonly paths: RuntimePaths;
 }
 
-export function createStagedVersions({ cache, hydrator, paths }: StagedVersionsParts): StagedVersions {
+export function createStagedVersions({ cache, hydrator, known, paths }: StagedVersionsParts): StagedVersions {
   const staged = new Map<string, Staged>();
   const serial = createSerial();
   const mountPointOf = (root: Digest) => join(paths.images, root);
@@ -55,27 +60,28 @@ export function createStagedVersions({ cache, hydrator, paths }: StagedVersionsP
   };
 
   return {
-    acquire: (volume, { repository, version, root }, signal) =>
+    acquire: (volume, { repository, dataset, version, root }, signal) =>
       serial(root, async () => {
         const key = keyOf(repository, version);
-        const known = staged.get(key);
-        if (known !== undefined) {
-          known.users.add(volume);
+        const before = staged.get(key);
+        if (before !== undefined) {
+          before.users.add(volume);
           return mountPointOf(root);
         }
         const { file, map } = await ensureImage(cache.layout.images, repository, root, signal);
         const at = await mountOnce(file, root);
         const source: StagedSource = { repository, version, root, map };
         const registration = hydrator.register(source);
+        await known.touch({ version, root, repository: repository.location, dataset });
         staged.set(key, { source, registration, users: new Set([volume]) });
         return at;
       }),
 
-    sourceOf: (repository, version) => staged.get(keyOf(repository, version))?.source,
+    isStaged: (version) => staged.values().some(({ source }) => source.version === version),
 
     async withSource({ repository, version, root }, task, signal) {
-      const known = staged.get(keyOf(repository, version));
-      if (known !== undefined) return await task(known.source);
+      const before = staged.get(keyOf(repository, version));
+      if (before !== undefined) return await task(before.source);
       const { map } = await serial(root, () => ensureImage(cache.layout.images, repository, root, signal));
       const source: StagedSource = { repository, version, root, map };
       using _registration = hydrator.register(source);

@@ -1,0 +1,49 @@
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createCacheCalls } from './cache-calls.ts';
+import { createMountCalls, mountedVolume } from './calls.ts';
+import { type Node, type NodeOptions, openNode } from './node.ts';
+import { listen } from './server.ts';
+
+export interface RunningNode extends AsyncDisposable {
+  readonly node: Node;
+  /** Stops listening and lets go; mounts stay. */
+  close(): Promise<void>;
+}
+
+/**
+ * The node's daemon: opens everything and listens on the runtime directory's socket. Errors: UnavailableError where another
+ * daemon has the cache.
+ */
+export async function startNode(options: NodeOptions): Promise<RunningNode> {
+  await using stack = new AsyncDisposableStack();
+  const node = stack.use(await openNode(options));
+  const startedAt = new Date().toISOString();
+  const { volumes, hydrator, paths } = node;
+
+  const server = await listen(paths.socket, {
+    ...createMountCalls(node),
+    ...createCacheCalls(node),
+    status: async () => ({
+      pid: process.pid,
+      startedAt,
+      cache: node.cache.layout.directory,
+      runtime: paths.directory,
+      keeper: node.keeperPid() !== undefined,
+      keeperPid: node.keeperPid(),
+      volumes: volumes.records.all().map(mountedVolume),
+      waiting: hydrator.waiting,
+    }),
+  });
+  stack.defer(async () => {
+    const closed = new Promise((resolve) => server.close(resolve));
+    server.closeAllConnections();
+    await closed;
+  });
+  const pidFile = join(paths.directory, 'node.pid');
+  writeFileSync(pidFile, `${process.pid}\n`);
+  stack.defer(() => rmSync(pidFile, { force: true }));
+  const held = stack.move();
+  const close = () => held.disposeAsync();
+  return { node, close, [Symbol.asyncDispose]: close };
+}
