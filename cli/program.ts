@@ -11,6 +11,7 @@ import { addDiff } from './commands/diff.ts';
 import { addFiles } from './commands/files.ts';
 import { addHistory } from './commands/history.ts';
 import { addImport } from './commands/import.ts';
+import { addKeeper } from './commands/keeper.ts';
 import { addList } from './commands/list.ts';
 import { addLog } from './commands/log.ts';
 import { addMount } from './commands/mount.ts';
@@ -96,6 +97,7 @@ export function createProgram(start: Start, host: Pick<Host, 'stdout' | 'stderr'
   program.commandsGroup('Daemons:');
   addNode(program, start);
   addController(program, start);
+  addKeeper(program, start);
   program.commandsGroup('Help:').helpCommand('help [command]', 'print help for a command');
   for (const command of allCommands(program)) {
     if (command.commands.length > 0) command.helpCommand('help [command]', 'print help for a command');
