@@ -1,4 +1,5 @@
-import { closeSync, constants, openSync, readFileSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, realpathSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { UnavailableError } from '../../dataset/errors.ts';
 import { MS, mount } from '../../system/calls.ts';
 import { S_IFDIR } from './protocol.ts';
@@ -37,9 +38,11 @@ export function mountFuse(target: string): number {
 /** The kernel's number of the connection that is mounted at `target`, as in /sys/fs/fuse/connections. Touches no filesystem. */
 export function connectionNumber(target: string): number | undefined {
   let found: number | undefined;
+  // The directory itself may be a mount whose daemon is gone, and cannot be asked.
+  const point = join(realpathSync(dirname(target)), basename(target));
   for (const line of readFileSync('/proc/self/mountinfo', 'latin1').split('\n')) {
     const [, , device, , path] = line.split(' ');
-    if (device && path && unescapePath(path) === target) {
+    if (device && path && unescapePath(path) === point) {
       const [major, minor] = device.split(':').map(Number);
       found = major! * 2 ** 20 + minor!;
     }

@@ -68,13 +68,18 @@ async function serve(fd: number, known: Negotiated | undefined, options: RingOpt
   };
   const atOnce = { module: new URL('./ring-tree.ts', import.meta.url), shared: tree.buffer };
   const session = startSession({ fd, atOnce, handle });
-  if (known) session.resend();
-  const settled = await Promise.race([
-    negotiated,
-    session.ended.then((end) => {
-      throw new UnavailableError(`the ring's FUSE connection was ${end} before it was set up`);
-    }),
-  ]);
+  const early = session.ended.then((end) => {
+    throw new UnavailableError(`the ring's FUSE connection was ${end} before it was set up`);
+  });
+  let settled: Negotiated;
+  try {
+    if (known) session.resend();
+    settled = await Promise.race([negotiated, early]);
+  } catch (error) {
+    early.catch(() => {});
+    await session.stop().catch(() => {});
+    throw error;
+  }
   return {
     fd,
     settled,

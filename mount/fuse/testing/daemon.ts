@@ -1,0 +1,40 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { openKeptRing } from '../../keeper-ring.ts';
+import { contentIndex, contentOf } from './contents.ts';
+import { storeObject } from './rig.ts';
+
+/** What the daemon under test is started with, as JSON in its argument. */
+export interface DaemonOptions {
+  /** The rig's root. */
+  readonly root: string;
+  readonly socket: string;
+  readonly files: number;
+  readonly deadline: number;
+  /** Fetching takes up to so long, in ms; -1 is: for ever. */
+  readonly delay: number;
+}
+
+// Serves a rig's ring, with objects made on the spot. Prints events; SIGTERM hands the ring to the keeper, SIGUSR2 prints the counters.
+const { root, socket, files, deadline, delay } = JSON.parse(process.argv[2]!) as DaemonOptions;
+const index = contentIndex(files);
+const ring = await openKeptRing({
+  target: `${root}/ring`,
+  socket,
+  deadline,
+  onEvent: (event) => console.log(event),
+  async resolve(id, signal) {
+    const file = index.get(id);
+    if (file === undefined) return 'absent';
+    if (delay < 0) await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+    await sleep(Math.random() * delay);
+    signal.throwIfAborted();
+    storeObject(root, contentOf(file));
+    return 'ready';
+  },
+});
+console.log(`up: ${ring.how}`);
+process.on('SIGTERM', async () => {
+  await ring.leave();
+  console.log('left');
+});
+process.on('SIGUSR2', () => console.log(JSON.stringify(ring.server.counters())));
