@@ -188,6 +188,24 @@ describe('a manifest', () => {
     }
   });
 
+  test('holds paths of any depth', async () => {
+    const tree = [dir('')];
+    let path = '';
+    for (let i = 0; i < 400; i++) {
+      path = i === 0 ? 'd'.repeat(255) : `${path}/${'d'.repeat(255)}`;
+      tree.push(dir(path));
+    }
+    for (let i = 0; i < 100; i++) tree.push(file(`${path}/${pad(i)}`));
+    const { root } = await build(tree);
+    expect(await entriesOf(root)).toEqual(tree.map((entry) => expect.objectContaining({ path: entry.path })));
+    const changed = [{ ...tree.at(-50)!, mode: 0o600 }];
+    const edited = await edit(root, puts(changed));
+    expect(edited.root).toBe(
+      (await build(tree.map((entry) => (entry.path === changed[0]!.path ? changed[0]! : entry)))).root,
+    );
+    expect(edited.newSegments).toBeLessThanOrEqual(4);
+  });
+
   test('fails with what its sink fails with', async () => {
     const refusing = { leaf: () => Promise.reject(new Error('no room')) };
     await expect(build(plainTree(20, 200), refusing)).rejects.toThrow('no room');

@@ -8,7 +8,7 @@ import type { Repository } from './repository.ts';
 export const PACK_TARGET_BYTES = 32 * 1024 * 1024;
 
 /** Packs that are being written while the next one fills. */
-const PACKS_IN_FLIGHT = 2;
+const PACKS_IN_FLIGHT = 1;
 
 export interface PackBuilderOptions {
   /** In bytes; `PACK_TARGET_BYTES` if not said. */

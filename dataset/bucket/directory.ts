@@ -89,9 +89,7 @@ class DirectoryBucket implements Bucket {
     signal?.throwIfAborted();
     if (condition === 'absent' && (await this.#infoAt(path)) !== undefined) throw this.#exists(key);
     try {
-      this.#incoming ??= IncomingFolder.create(join(this.#root, PRIVATE_FOLDER, 'incoming'));
-      const incoming = await this.#incoming;
-      const written = await incoming.write(body);
+      const written = await (await this.#incomingFolder()).write(body);
       try {
         signal?.throwIfAborted();
         await this.#publish(key, written.path, path, condition, signal);
@@ -158,6 +156,17 @@ class DirectoryBucket implements Bucket {
       if (found?.etag !== condition.etag) throw this.#changed(key);
     }
     await this.#withFolder(path, () => rename(temporary, path));
+  }
+
+  async #incomingFolder(): Promise<IncomingFolder> {
+    this.#incoming ??= IncomingFolder.create(join(this.#root, PRIVATE_FOLDER, 'incoming'));
+    const incoming = this.#incoming;
+    try {
+      return await incoming;
+    } catch (error) {
+      if (this.#incoming === incoming) this.#incoming = undefined;
+      throw error;
+    }
   }
 
   /** Runs `act`, once more where the folder of `path` was removed behind our back. */

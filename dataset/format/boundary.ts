@@ -20,15 +20,20 @@ const indexLimits: Limits = { minimum: 16, oneIn: 128, maximum: 1024 };
 
 /** A leaf whose rows, texts, digests and blobs reach this many bytes is full. */
 const LEAF_BYTES = 256 * 1024;
+/** An index segment with the minimum of children whose first and last paths reach this many bytes is full. */
+const INDEX_BYTES = 1024 * 1024;
 
 /** Whether a leaf of `count` entries and `weight` bytes ends behind the entry at `path`, its last. */
 export function endsLeaf(path: ByteString, count: number, weight: number): boolean {
   return weight >= LEAF_BYTES || ends(path, 0, count, leafLimits);
 }
 
-/** Whether an index segment of `level` with `count` children ends behind the child whose last entry is at `path`. */
-export function endsIndex(path: ByteString, level: number, count: number): boolean {
-  return ends(path, level, count, indexLimits);
+/**
+ * Whether an index segment of `level` with `count` children, whose first and last paths have `weight` bytes, ends behind the child
+ * whose last entry is at `path`.
+ */
+export function endsIndex(path: ByteString, level: number, count: number, weight: number): boolean {
+  return (weight >= INDEX_BYTES && count >= indexLimits.minimum) || ends(path, level, count, indexLimits);
 }
 
 function ends(path: ByteString, level: number, count: number, limits: Limits): boolean {

@@ -35,6 +35,8 @@ export class TreeBuilder {
   readonly #pending: SegmentRef[][] = [[]];
   /** By level, from 1: how many children there have been. */
   readonly #totals: number[] = [0];
+  /** By level, from 1: the bytes of the first and last paths of those children. */
+  readonly #weights: number[] = [0];
   readonly #complete: (segment: BuiltSegment) => void;
 
   /** @param complete is called with each segment, children before parents, while entries are added */
@@ -92,6 +94,7 @@ export class TreeBuilder {
   #endIndex(level: number): void {
     const children = this.#pending[level]!;
     this.#pending[level] = [];
+    this.#weights[level] = 0;
     const { digest } = this.#seal(level, encodeIndexNode({ level, children }));
     this.#push(level, refOf(digest, { level, children })!);
   }
@@ -109,9 +112,11 @@ export class TreeBuilder {
     while (this.#pending.length <= above) {
       this.#pending.push([]);
       this.#totals.push(0);
+      this.#weights.push(0);
     }
     this.#pending[above]!.push(ref);
     this.#totals[above]! += 1;
-    if (endsIndex(ref.last, above, this.#pending[above]!.length)) this.#endIndex(above);
+    this.#weights[above]! += ref.first.length + ref.last.length;
+    if (endsIndex(ref.last, above, this.#pending[above]!.length, this.#weights[above]!)) this.#endIndex(above);
   }
 }
