@@ -1,11 +1,11 @@
-import { closeSync, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { type Cache, openCache } from '../cache/cache.ts';
 import { createHydrator, type Hydrator } from '../cache/hydrate.ts';
 import { type CacheIndex, openIndex } from '../cache/index.ts';
 import { type KnownVersions, openKnownVersions } from '../cache/known-versions.ts';
 import type { Digest } from '../dataset/digest.ts';
-import { mountRing, type RingServer } from '../mount/fuse/ring-server.ts';
-import { unmount } from '../mount/unmount.ts';
+import { type KeptRing, openKeptRing } from '../mount/keeper-ring.ts';
+import { mountAt } from '../mount/mount-table.ts';
 import { type RuntimePaths, runtimePaths } from './paths.ts';
 import { createRepositories, type Repositories } from './repositories.ts';
 import { createVolumes, type Volumes } from './service.ts';
@@ -18,9 +18,7 @@ export interface Node extends AsyncDisposable {
   readonly index: CacheIndex;
   readonly known: KnownVersions;
   readonly hydrator: Hydrator;
-  readonly ring: RingServer;
-  /** The keeper's process, where one has the ring's descriptor. */
-  keeperPid(): number | undefined;
+  readonly ring: KeptRing;
   readonly repositories: Repositories;
   readonly versions: StagedVersions;
   readonly volumes: Volumes;
@@ -43,7 +41,9 @@ export const DEFAULT_DEADLINE = 60_000;
 export async function openNode(options: NodeOptions): Promise<Node> {
   const { deadline = DEFAULT_DEADLINE, onWarning } = options;
   const paths = runtimePaths(options.runtime);
-  mkdirSync(paths.ring, { recursive: true, mode: 0o700 });
+  mkdirSync(paths.directory, { recursive: true, mode: 0o700 });
+  // The ring of a daemon that died is not looked into: that would wait, or fail.
+  if (mountAt(paths.ring) === undefined) mkdirSync(paths.ring, { recursive: true, mode: 0o700 });
   await using stack = new AsyncDisposableStack();
   const cache = stack.use(await openCache({ directory: options.cache, onWarning }));
   const index = stack.use(openIndex(cache));
@@ -56,15 +56,19 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     return outcome;
   };
   const onFailure = (id: string, error: unknown) => onWarning(`object ${id} did not come: ${(error as Error).message}`);
-  const ring = await mountRing(paths.ring, { resolve, deadline, onFailure });
-  stack.defer(async () => {
-    await ring.release();
-    await unmount(paths.ring);
-    closeSync(ring.fd);
+  const ring = await openKeptRing({
+    target: paths.ring,
+    socket: paths.keeperSocket,
+    resolve,
+    deadline,
+    onFailure,
+    onEvent: onWarning,
   });
+  stack.defer(() => ring.leave());
   const versions = createStagedVersions({ cache, hydrator, known, paths });
   const volumes = createVolumes({ cache, versions, paths, repositories });
   await volumes.recover(onWarning);
+  if (ring.how === 'replaced') heal(versions, hydrator, onWarning);
   const held = stack.move();
   const close = () => held.disposeAsync();
   return {
@@ -74,11 +78,25 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     known,
     hydrator,
     ring,
-    keeperPid: () => undefined,
     repositories,
     versions,
     volumes,
     close,
     [Symbol.asyncDispose]: close,
   };
+}
+
+/**
+ * Mounts of an earlier daemon that no keeper held cannot ring any more: what they lack is brought before anyone asks. Until it
+ * is there, opening it fails.
+ */
+function heal(versions: StagedVersions, hydrator: Hydrator, onWarning: (message: string) => void): void {
+  for (const source of versions.sources()) {
+    onWarning(
+      `no keeper had the ring: bringing all of version ${source.version.slice(0, 12)}, whose mounts cannot ask`,
+    );
+    hydrator.prefetch(source).catch((error) => {
+      onWarning(`version ${source.version.slice(0, 12)} is not whole: ${(error as Error).message}`);
+    });
+  }
 }

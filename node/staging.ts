@@ -28,6 +28,7 @@ export interface StagedVersions {
   /** Ends `volume`'s use; the image of a version that nobody uses is unmounted. Its files stay in the cache. */
   release(volume: string): Promise<void>;
   isStaged(version: Digest): boolean;
+  sources(): readonly StagedSource[];
   /** The version as the hydrator needs it, mounted or not: its stage map is made where there is none. */
   withSource<T>(version: VersionToStage, task: (source: StagedSource) => Promise<T>, signal?: AbortSignal): Promise<T>;
 }
@@ -78,6 +79,8 @@ export function createStagedVersions({ cache, hydrator, known, paths }: StagedVe
       }),
 
     isStaged: (version) => staged.values().some(({ source }) => source.version === version),
+
+    sources: () => [...staged.values()].map(({ source }) => source),
 
     async withSource({ repository, version, root }, task, signal) {
       const before = staged.get(keyOf(repository, version));
