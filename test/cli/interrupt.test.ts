@@ -11,7 +11,7 @@ const source = resolve(import.meta.dirname, '..', '..', 'node_modules');
 describe('an interrupt', () => {
   it('ends an import cleanly: no name moves, nothing is damaged, and it can be done again', async () => {
     ok('repository', 'init');
-    const run = start('import', source, 'packages', '--json');
+    const run = start(['import', source, 'packages', '--json']);
     while (!existsSync(join(directory, 'repository', 'packs'))) await sleep(5);
     run.kill('SIGINT');
     const { status, stdout, stderr } = await run.ended;

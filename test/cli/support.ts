@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll } from 'vitest';
@@ -25,16 +25,22 @@ export interface World {
   /** Runs a line of shell in which `larder` is the program. */
   shell(line: string): Ended;
   /** Starts the program; the promise tells how it ended. */
-  start(...args: readonly string[]): {
-    readonly kill: (signal: NodeJS.Signals) => void;
-    readonly ended: Promise<Ended>;
-  };
+  start(args: readonly string[], more?: NodeJS.ProcessEnv): Started;
+}
+
+export interface Started {
+  kill(signal: NodeJS.Signals): void;
+  readonly ended: Promise<Ended>;
 }
 
 /** A home, a repository, a cache and a runtime directory that no other test sees. */
 export function createWorld(): World {
   const directory = mkdtempSync(join(tmpdir(), 'larder-cli-'));
-  afterAll(() => rmSync(directory, { recursive: true, force: true }));
+  afterAll(() => {
+    // A daemon's mounts outlive it, and so does what a test that failed has left.
+    for (const target of mountsBelow(directory)) spawnSync('umount', ['--lazy', target]);
+    rmSync(directory, { recursive: true, force: true });
+  });
   const { LARDER_TEST_NAMESPACE: _, ...inherited } = process.env;
   const env: NodeJS.ProcessEnv = {
     ...inherited,
@@ -75,8 +81,8 @@ export function createWorld(): World {
         .filter((line) => line !== '')
         .map((line) => JSON.parse(line) as Record<string, unknown>),
     shell: (line) => spawnSync('bash', ['-c', `larder() { '${program}' "$@"; }\n${line}`], options),
-    start: (...args) => {
-      const child = spawn(program, args, { env, cwd: directory });
+    start: (args, more = {}) => {
+      const child = spawn(program, args, { env: { ...env, ...more }, cwd: directory });
       let [stdout, stderr] = ['', ''];
       child.stdout.setEncoding('utf8').on('data', (text: string) => {
         stdout += text;
@@ -93,4 +99,13 @@ export function createWorld(): World {
       };
     },
   };
+}
+
+/** Mount points below `directory`, the last mounted first. */
+function mountsBelow(directory: string): string[] {
+  return readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '')
+    .filter((target) => target.startsWith(`${directory}/`))
+    .reverse();
 }
