@@ -114,6 +114,7 @@ test('a worker thread looks up what the main thread inserts', async () => {
   const index = openChunkIndex(repository, state);
   const place: ChunkLocation = { id: sha256('c'), pack: sha256('p'), offset: 9, stored: 3, length: 5, codec: 'zstd' };
   index.insert([place]);
+  index.flush();
   const source = `
     import { parentPort, workerData } from 'node:worker_threads';
     const { openChunkIndexReader } = await import(workerData.module);
@@ -131,6 +132,41 @@ test('a worker thread looks up what the main thread inserts', async () => {
   expect(found).toEqual(place);
   await worker.terminate();
   index.close();
+});
+
+test('what was learned is kept when the index is closed, and found before', () => {
+  const index = openChunkIndex(repository, state);
+  const places = Array.from({ length: 40_000 }, (_, i): ChunkLocation => {
+    return { id: sha256(`${i}`), pack: sha256(`p${i % 7}`), offset: 9 + i, stored: 3, length: 5, codec: 'zstd' };
+  });
+  for (let i = 0; i < places.length; i += 1000) {
+    index.insert(places.slice(i, i + 1000));
+    expect(index.find(places[i]!.id)).toEqual(places[i]);
+    expect(index.find(places[i >> 1]!.id)).toEqual(places[i >> 1]);
+  }
+  index.insertSegment(sha256('s'), []);
+  index.close();
+  using again = openChunkIndex(repository, state);
+  expectAll(again, new Map(places.map((place) => [place.id, place])));
+});
+
+test('two who learn at once both learn', async () => {
+  using one = openChunkIndex(repository, state);
+  using other = openChunkIndex(repository, state);
+  const place = (name: string): ChunkLocation => {
+    return { id: sha256(name), pack: sha256('p'), offset: 9, stored: 5, length: 5, codec: 'raw' };
+  };
+  for (let i = 0; i < 50; i++) {
+    one.find(sha256('x'));
+    other.find(sha256('x'));
+    one.insert([place(`one ${i}`)]);
+    other.insert([place(`other ${i}`)]);
+    one.flush();
+    other.flush();
+  }
+  expect(one.size).toBe(100);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(one.find(sha256('other 49'))).toEqual(place('other 49'));
 });
 
 test('a reader of an index that nobody made finds none', () => {

@@ -19,9 +19,10 @@ const schema = `
 `;
 
 const CACHE_KIB = 32 * 1024;
-/** Leaves whose locations are read at once, and how many make one transaction. */
+/** Chunks learned that wait to be written: written together and in order, neighbours in the table are written once. */
+const WAITING = 16_384;
+/** Leaves whose locations are read at once. */
 const LEAVES_AHEAD = 8;
-const LEAVES_A_TRANSACTION = 64;
 
 /** The file of a repository's chunk index: one for each repository and user. */
 export function chunkIndexFile(repositoryId: string, directory = stateDirectory()): string {
@@ -54,6 +55,9 @@ type Row = [pack: Buffer, offset: number, stored: number, length: number, codec:
 export class ChunkLookup implements Disposable {
   protected readonly database: Database;
   readonly #find;
+  readonly #begin;
+  readonly #end;
+  #burst: NodeJS.Immediate | undefined;
 
   constructor(database: Database) {
     this.database = database;
@@ -62,10 +66,13 @@ export class ChunkLookup implements Disposable {
         'SELECT packs.id, offset, stored, length, codec FROM chunks JOIN packs ON packs.number = pack WHERE chunks.id = ?',
       )
       .raw();
+    this.#begin = database.prepare('BEGIN');
+    this.#end = database.prepare('COMMIT');
   }
 
   /** Where a chunk lies, as far as is known. Whether the pack still exists is for the caller to check before relying on it. */
   find(id: Digest): ChunkLocation | undefined {
+    this.#startBurst();
     const row = this.#find.get(digestToBytes(id));
     if (row === undefined) return undefined;
     const [pack, offset, stored, length, codec] = row;
@@ -73,11 +80,27 @@ export class ChunkLookup implements Disposable {
   }
 
   close(): void {
+    this.endBurst();
     this.database.close();
   }
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** To be called before every write. */
+  protected endBurst(): void {
+    if (this.#burst === undefined) return;
+    clearImmediate(this.#burst);
+    this.#burst = undefined;
+    this.#end.run();
+  }
+
+  /** Look-ups of one turn of the event loop share a transaction: starting one costs more than the look-up. */
+  #startBurst(): void {
+    if (this.#burst !== undefined) return;
+    this.#begin.run();
+    this.#burst = setImmediate(() => this.endBurst());
   }
 }
 
@@ -96,6 +119,9 @@ export class ChunkIndex extends ChunkLookup {
   readonly #addSegment;
   readonly #hasSegment;
   readonly #countChunks;
+  /** Learned and not yet written. */
+  readonly #waiting = new Map<Digest, ChunkLocation>();
+  readonly #waitingSegments = new Set<Digest>();
 
   constructor(database: Database) {
     super(database);
@@ -109,28 +135,55 @@ export class ChunkIndex extends ChunkLookup {
     this.#countChunks = database.prepare<[], number>('SELECT count(*) FROM chunks').pluck();
   }
 
+  override find(id: Digest): ChunkLocation | undefined {
+    return this.#waiting.get(id) ?? super.find(id);
+  }
+
   /** Chunks known. Counts them: not for every chunk. */
   get size(): number {
+    this.flush();
     return this.#countChunks.get()!;
   }
 
-  /** Learns where chunks lie, in one transaction; of a known chunk, the new place. */
+  /** Learns where chunks lie; of a known chunk, the new place. Other threads and processes see it after a `flush`. */
   insert(locations: Iterable<ChunkLocation>): void {
-    this.database.transaction(() => this.#insert(locations)).immediate();
+    for (const location of locations) this.#waiting.set(location.id, location);
+    if (this.#waiting.size >= WAITING) this.flush();
   }
 
   /** Learns a segment's chunks, and that `refresh` need not read them. */
   insertSegment(segment: Digest, locations: Iterable<ChunkLocation>): void {
+    this.#waitingSegments.add(segment);
+    this.insert(locations);
+    if (this.#waitingSegments.size >= WAITING) this.flush();
+  }
+
+  /** Writes what was learned, in one transaction. A crash before it loses only knowledge. */
+  flush(): void {
+    if (this.#waiting.size + this.#waitingSegments.size === 0) return;
+    this.endBurst();
     this.database
       .transaction(() => {
-        this.#insert(locations);
-        this.#addSegment.run(digestToBytes(segment));
+        this.#insert([...this.#waiting.values()].sort((a, b) => (a.id < b.id ? -1 : 1)));
+        for (const segment of this.#waitingSegments) this.#addSegment.run(digestToBytes(segment));
       })
       .immediate();
+    this.#waiting.clear();
+    this.#waitingSegments.clear();
+  }
+
+  override close(): void {
+    try {
+      this.flush();
+    } finally {
+      super.close();
+    }
   }
 
   /** Forgets all chunks of a pack that turned out not to exist. @returns how many */
   forgetPack(pack: Digest): number {
+    this.flush();
+    this.endBurst();
     return this.database
       .transaction(() => {
         const number = this.#packNumber.get(digestToBytes(pack));
@@ -144,6 +197,9 @@ export class ChunkIndex extends ChunkLookup {
 
   /** Forgets everything, for a `refresh` from the start. */
   clear(): void {
+    this.#waiting.clear();
+    this.#waitingSegments.clear();
+    this.endBurst();
     this.database.exec('BEGIN IMMEDIATE; DELETE FROM chunks; DELETE FROM packs; DELETE FROM segments; COMMIT');
   }
 
@@ -169,44 +225,34 @@ export class ChunkIndex extends ChunkLookup {
     });
     let segments = 0;
     let chunks = 0;
-    let batch: { segment: Digest; locations: ChunkLocation[] }[] = [];
-    const store = this.database.transaction(() => {
-      for (const { segment, locations } of batch) {
-        this.#insert(locations);
-        this.#addSegment.run(digestToBytes(segment));
-        segments += 1;
-        chunks += locations.length;
-      }
-      batch = [];
-    });
     for await (const found of read) {
       signal?.throwIfAborted();
       if (found === undefined) continue;
-      batch.push(found);
-      if (batch.length < LEAVES_A_TRANSACTION) continue;
-      store.immediate();
+      this.insertSegment(found.segment, found.locations);
+      segments += 1;
+      chunks += found.locations.length;
       onProgress?.(segments, chunks);
     }
-    store.immediate();
-    onProgress?.(segments, chunks);
+    this.flush();
     return { segments, chunks, failures };
   }
 
   async *#unknownSegments(repository: Repository, signal: AbortSignal | undefined): AsyncGenerator<Digest> {
     for await (const { key } of repository.bucket.list(LOCATIONS, { signal })) {
       const segment = key.slice(key.lastIndexOf('/') + 1);
-      if (isDigest(segment) && this.#hasSegment.get(digestToBytes(segment)) === undefined) yield segment;
+      if (!isDigest(segment) || this.#waitingSegments.has(segment)) continue;
+      if (this.#hasSegment.get(digestToBytes(segment)) === undefined) yield segment;
     }
   }
 
   #insert(locations: Iterable<ChunkLocation>): void {
-    let lastPack: Digest | undefined;
-    let number = 0;
+    const numbers = new Map<Digest, number>();
     for (const { id, pack, offset, stored, length, codec } of locations) {
-      if (pack !== lastPack) {
+      let number = numbers.get(pack);
+      if (number === undefined) {
         const bytes = digestToBytes(pack);
         number = this.#packNumber.get(bytes) ?? Number(this.#addPack.run(bytes).lastInsertRowid);
-        lastPack = pack;
+        numbers.set(pack, number);
       }
       this.#addChunk.run(digestToBytes(id), number, offset, stored, length, codec === 'zstd' ? 1 : 0);
     }

@@ -17,6 +17,9 @@ export interface DatabaseOptions {
 /** How long a statement waits for another process's transaction, in milliseconds. */
 const BUSY_TIMEOUT = 30_000;
 
+/** The log grows to so many pages, 32 MiB, before they are moved to the file: a page that many transactions change is moved once. */
+const CHECKPOINT_PAGES = 8192;
+
 /**
  * Opens a database whose contents can be made anew: what it holds for another schema is dropped, and a file that SQLite finds
  * damaged is removed. Several processes and threads may have it open. A crash loses at most the last transactions.
@@ -53,6 +56,7 @@ function prepare({ file, schema, cacheKib = 8192 }: DatabaseOptions) {
   try {
     database.pragma('journal_mode = WAL');
     database.pragma('synchronous = NORMAL');
+    database.pragma(`wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
     database.pragma(`cache_size = -${cacheKib}`);
     const version = versionOf(schema);
     const isCurrent = () => database.pragma('user_version', { simple: true }) === version;
