@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { canMount } from '../test/support/privilege.ts';
-import { contentOf } from './fuse/testing/contents.ts';
+import { contentOf, writeContentIds } from './fuse/testing/contents.ts';
 import type { DaemonOptions } from './fuse/testing/daemon.ts';
 import { type Running, start, startScript, threadStates } from './fuse/testing/processes.ts';
 import { createRig, type Rig, rigFile, storeObject } from './fuse/testing/rig.ts';
@@ -25,6 +25,7 @@ describe.skipIf(!canMount)('a ring that a keeper holds', () => {
     rig = await createRig(Array.from({ length: FILES }, (_, index) => rigFile(`f${index}`, contentOf(index))));
     directory = mkdtempSync(join(tmpdir(), 'larder-keeper-'));
     socket = join(directory, 'keeper.sock');
+    writeContentIds(join(directory, 'ids'), FILES);
   });
   afterEach(async () => {
     for (const { child, ended } of processes) {
@@ -50,7 +51,14 @@ describe.skipIf(!canMount)('a ring that a keeper holds', () => {
   }
 
   async function daemon(options: Partial<DaemonOptions> = {}, expected = 'up:'): Promise<Running> {
-    const given: DaemonOptions = { root: rig.root, socket, files: FILES, deadline: 60_000, delay: 0, ...options };
+    const given: DaemonOptions = {
+      root: rig.root,
+      socket,
+      ids: join(directory, 'ids'),
+      deadline: 60_000,
+      delay: 0,
+      ...options,
+    };
     const running = track(startScript('daemon.ts', [JSON.stringify(given)]));
     await printed(running, expected);
     return running;

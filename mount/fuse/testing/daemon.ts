@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openKeptRing } from '../../keeper-ring.ts';
-import { contentIndex, contentOf } from './contents.ts';
+import { contentOf, readContentIds } from './contents.ts';
 import { storeObject } from './rig.ts';
 
 /** What the daemon under test is started with, as JSON in its argument. */
@@ -8,15 +8,16 @@ export interface DaemonOptions {
   /** The rig's root. */
   readonly root: string;
   readonly socket: string;
-  readonly files: number;
+  /** Written by `writeContentIds`. */
+  readonly ids: string;
   readonly deadline: number;
   /** Fetching takes up to so long, in ms; -1 is: for ever. */
   readonly delay: number;
 }
 
 // Serves a rig's ring, with objects made on the spot. Prints events; SIGTERM hands the ring to the keeper, SIGUSR2 prints the counters.
-const { root, socket, files, deadline, delay } = JSON.parse(process.argv[2]!) as DaemonOptions;
-const index = contentIndex(files);
+const { root, socket, ids, deadline, delay } = JSON.parse(process.argv[2]!) as DaemonOptions;
+const index = readContentIds(ids);
 const ring = await openKeptRing({
   target: `${root}/ring`,
   socket,
