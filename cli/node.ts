@@ -1,4 +1,4 @@
-import { type CallOptions, connectNode } from '../node/client.ts';
+import type { CallOptions } from '../node/client.ts';
 import type { Method, Methods } from '../node/protocol.ts';
 import type { Session } from './session.ts';
 
@@ -22,6 +22,7 @@ export async function withNode<T>(
   work: (call: NodeCall) => Promise<T>,
 ): Promise<T> {
   const { runtime, cache } = environment;
+  const { connectNode } = await import('../node/client.ts');
   const client = await connectNode({ runtime, cache, start });
   using progress = output.progress();
   const options: CallOptions = {

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { openRepository, type Repository } from '../dataset/repository.ts';
+import type { Repository } from '../dataset/repository.ts';
 import { type Environment, type Machine, readEnvironment } from './environment.ts';
 import { createOutput, type Output, type Stream, wantsColor } from './output.ts';
 
@@ -48,6 +48,8 @@ export function createStart(host: Host, ends: AsyncDisposableStack): Start {
       output,
       signal: host.signal,
       openRepository: async () => {
+        // Loaded when it is needed: help and wrong use must not wait for it.
+        const { openRepository } = await import('../dataset/repository.ts');
         const repository = await openRepository(environment.repository);
         ends.defer(() => repository.bucket.close());
         return repository;

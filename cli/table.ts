@@ -24,7 +24,6 @@ export function padTo(text: string, width: number, align: Align = 'left'): strin
   return align === 'left' ? text + padding : padding + text;
 }
 
-const segmenter = new Intl.Segmenter();
 const WIDE =
   /^(?:\p{Emoji_Presentation}|\p{Script=Han}|\p{Script=Hiragana}|\p{Script=Katakana}|\p{Script=Hangul}|[\u3000-\u303e\uff01-\uff60\uffe0-\uffe6])/u;
 const EMOJI_SEQUENCE = /\ufe0f/;
@@ -34,7 +33,7 @@ const INVISIBLE = /^(?:\p{Mark}|\p{Format})+$/u;
 export function displayWidth(text: string): number {
   if (/^[\x20-\x7e]*$/.test(text)) return text.length;
   let width = 0;
-  for (const { segment } of segmenter.segment(text)) {
+  for (const { segment } of new Intl.Segmenter().segment(text)) {
     if (INVISIBLE.test(segment)) continue;
     width += WIDE.test(segment) || EMOJI_SEQUENCE.test(segment) ? 2 : 1;
   }

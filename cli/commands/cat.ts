@@ -2,7 +2,6 @@ import type { Command } from 'commander';
 import { textOf } from '../../dataset/byte-string.ts';
 import { InvalidError, NotFoundError } from '../../dataset/errors.ts';
 import { findEntry } from '../../dataset/manifest.ts';
-import { readFile } from '../../dataset/read-file.ts';
 import { resolveName } from '../../dataset/refs.ts';
 import { readVersion } from '../../dataset/version.ts';
 import { NAME_HELP, withExamples } from '../help.ts';
@@ -21,6 +20,7 @@ export function addCat(program: Command, start: Start): void {
     .action(async (name: string, paths: readonly string[], _options: object, command: Command) => {
       const session = start(command);
       const { output, signal } = session;
+      const { readFile } = await import('../../dataset/read-file.ts');
       const repository = await session.openRepository();
       const { version } = await resolveName(repository, name);
       const { root } = await readVersion(repository, version);

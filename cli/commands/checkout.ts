@@ -1,6 +1,5 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { checkout } from '../../dataset/checkout.ts';
 import { shortId } from '../../dataset/digest.ts';
 import { resolveName } from '../../dataset/refs.ts';
 import { readVersion } from '../../dataset/version.ts';
@@ -24,6 +23,7 @@ export function addCheckout(program: Command, start: Start): void {
     )
     .action(async (name: string, dir: string, options: { readonly force?: boolean }, command: Command) => {
       const session = start(command);
+      const { checkout } = await import('../../dataset/checkout.ts');
       const { output, signal } = session;
       const repository = await session.openRepository();
       const { dataset, version } = await resolveName(repository, name);

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { InvalidError } from '../../dataset/errors.ts';
 import { resolveName } from '../../dataset/refs.ts';
 import { withExamples } from '../help.ts';
-import { type ImportOptions, parseTarget, runImport, sourceDirectory } from '../import.ts';
+import type { ImportOptions } from '../import.ts';
 import type { Start } from '../session.ts';
 
 /** `larder commit` */
@@ -21,6 +21,7 @@ export function addCommit(program: Command, start: Start): void {
     .option('--checksum', 'read every file, also those that look unchanged since the last commit of this directory')
     .action(async (dir: string, name: string, options: ImportOptions, command: Command) => {
       const session = start(command);
+      const { parseTarget, runImport, sourceDirectory } = await import('../import.ts');
       const target = parseTarget(name);
       const path = await sourceDirectory(dir);
       const repository = await session.openRepository();

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { InvalidError } from '../../dataset/errors.ts';
 import { withExamples } from '../help.ts';
-import { type ImportOptions, parseTarget, runImport, sourceDirectory } from '../import.ts';
+import type { ImportOptions } from '../import.ts';
 import type { Start } from '../session.ts';
 
 interface Options extends ImportOptions {
@@ -25,6 +25,7 @@ export function addImport(program: Command, start: Start): void {
     .option('--in-place', 'refer to the objects of a bucket and copy nothing (not there yet)')
     .action(async (source: string, name: string, options: Options, command: Command) => {
       const session = start(command);
+      const { parseTarget, runImport, sourceDirectory } = await import('../import.ts');
       const target = parseTarget(name);
       if (options.inPlace) {
         throw new InvalidError("'--in-place' is not there yet: without it, the files are copied into the repository");

@@ -1,6 +1,5 @@
 import type { Command } from 'commander';
 import { listDatasets } from '../../dataset/refs.ts';
-import { initRepository } from '../../dataset/repository.ts';
 import { formatBytes, formatCount, formatNumberOf } from '../format.ts';
 import { withExamples } from '../help.ts';
 import type { Start } from '../session.ts';
@@ -29,6 +28,7 @@ function addInit(parent: Command, start: Start): void {
     .argument('[location]', 'where; the default is what --repository or LARDER_REPOSITORY says')
     .action(async (location: string | undefined, _options: object, command: Command) => {
       const session = start(command);
+      const { initRepository } = await import('../../dataset/repository.ts');
       const repository = await initRepository(location ?? session.environment.repository);
       await repository.bucket.close();
       session.output.document({ id: repository.id, location: repository.location });
