@@ -99,7 +99,8 @@ function call<M extends Method>(
         lines.on('close', () => {
           if (!settled) reject(new UnavailableError(`the node's daemon went away during '${method}': call it again`));
         });
-        response.on('error', reject);
+        response.on('error', () => lines.close());
+        lines.on('error', () => lines.close());
       },
     );
     request.on('error', reject);

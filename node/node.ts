@@ -64,9 +64,10 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     onFailure,
     onEvent: onWarning,
   });
-  stack.defer(() => ring.leave());
   const versions = createStagedVersions({ cache, hydrator, known, paths });
   const volumes = createVolumes({ cache, versions, paths, repositories });
+  // A ring without mounts on it is of no use to the next daemon.
+  stack.defer(() => (volumes.records.all().length === 0 ? ring.remove() : ring.leave()));
   await volumes.recover(onWarning);
   if (ring.how === 'replaced') heal(versions, hydrator, onWarning);
   const held = stack.move();

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
+import { giveMemoryBack } from '../../system/calls/memory.ts';
 import { UnavailableError } from '../errors.ts';
 import type { Answer, Message } from './serve.ts';
 import { fromThreadError } from './thread-error.ts';
@@ -22,6 +23,7 @@ export interface Job<Result> {
 
 interface Thread {
   readonly worker: Worker;
+  readonly exited: Promise<void>;
   readonly open: Set<number>;
   load: number;
 }
@@ -43,13 +45,16 @@ export class Pool<Task, Result> implements AsyncDisposable {
   #closing = false;
 
   constructor({ module, data, count = Math.max(2, availableParallelism()) }: PoolOptions) {
+    giveMemoryBack();
     for (let i = 0; i < count; i++) {
       // Little room for young objects: a thread keeps next to none, and a default of tens of megabytes each adds up.
       const worker = new Worker(module, { workerData: data, resourceLimits: { maxYoungGenerationSizeMb: 8 } });
-      const thread: Thread = { worker, open: new Set(), load: 0 };
+      const { promise: exited, resolve: exit } = Promise.withResolvers<void>();
+      const thread: Thread = { worker, exited, open: new Set(), load: 0 };
       worker.on('message', (answer: Answer) => this.#take(answer));
       worker.on('error', (error) => this.#fail(error));
       worker.on('exit', (code) => {
+        exit();
         if (!this.#closing) this.#fail(new UnavailableError(`a worker thread ended by itself with status ${code}`));
       });
       worker.unref();
@@ -111,11 +116,15 @@ export class Pool<Task, Result> implements AsyncDisposable {
     this.#waiting.clear();
   }
 
-  /** Ends the threads at once; what they work on is dropped. */
+  /** Ends the threads, each once it is not inside a task's call; what they work on is dropped. */
   async close(): Promise<void> {
     this.#closing = true;
     this.#fail(new UnavailableError('the worker threads were ended'));
-    await Promise.all(this.#threads.map(({ worker }) => worker.terminate()));
+    for (const { worker } of this.#threads) {
+      worker.ref();
+      worker.postMessage('end' satisfies Message);
+    }
+    await Promise.all(this.#threads.map(({ exited }) => exited));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

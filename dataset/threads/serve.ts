@@ -1,8 +1,9 @@
 import { parentPort } from 'node:worker_threads';
 import { type ThreadError, toThreadError } from './thread-error.ts';
 
-/** What a thread gets: a task, or leave to send more of a task's parts. */
+/** What a thread gets: a task, leave to send more of a task's parts, or word that it is to end. */
 export type Message =
+  | 'end'
   | { readonly id: number; readonly task: unknown }
   | { readonly id: number; readonly credit: number };
 
@@ -39,6 +40,8 @@ export function serve<Task>(handle: (task: Task, send: Send) => Reply | Promise<
   let working = 0;
 
   port.on('message', (message: Message) => {
+    // Ended from inside, between two calls: a thread that is terminated inside a native call takes the whole process along.
+    if (message === 'end') process.exit();
     if ('credit' in message) {
       const flow = flows.get(message.id);
       if (flow === undefined) return;
