@@ -10,7 +10,7 @@ import { stateDirectory } from './state-directory.ts';
 
 /** What a writer knows of the chunks that a repository has. It may lack some, and some may be gone: nothing else relies on it. */
 const schema = `
-  CREATE TABLE packs (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE);
+  CREATE TABLE packs (number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE);
   CREATE TABLE chunks (
     id BLOB PRIMARY KEY, pack INTEGER NOT NULL, offset INTEGER NOT NULL, stored INTEGER NOT NULL, length INTEGER NOT NULL,
     codec INTEGER NOT NULL
@@ -50,11 +50,14 @@ export function openChunkIndexReader(
   return database === undefined ? undefined : new ChunkLookup(database);
 }
 
-type Row = [pack: Buffer, offset: number, stored: number, length: number, codec: number];
+type Row = [pack: number, offset: number, stored: number, length: number, codec: number];
 
 export class ChunkLookup implements Disposable {
   protected readonly database: Database;
   readonly #find;
+  readonly #packId;
+  /** Pack ids by number. A number is never used for another pack. */
+  readonly #packs = new Map<number, Digest>();
   readonly #begin;
   readonly #end;
   #burst: NodeJS.Immediate | undefined;
@@ -62,10 +65,9 @@ export class ChunkLookup implements Disposable {
   constructor(database: Database) {
     this.database = database;
     this.#find = database
-      .prepare<[Buffer], Row>(
-        'SELECT packs.id, offset, stored, length, codec FROM chunks JOIN packs ON packs.number = pack WHERE chunks.id = ?',
-      )
+      .prepare<[Buffer], Row>('SELECT pack, offset, stored, length, codec FROM chunks WHERE id = ?')
       .raw();
+    this.#packId = database.prepare<[number], Buffer>('SELECT id FROM packs WHERE number = ?').pluck();
     this.#begin = database.prepare('BEGIN');
     this.#end = database.prepare('COMMIT');
   }
@@ -75,8 +77,13 @@ export class ChunkLookup implements Disposable {
     this.#startBurst();
     const row = this.#find.get(digestToBytes(id));
     if (row === undefined) return undefined;
-    const [pack, offset, stored, length, codec] = row;
-    return { id, pack: digestFromBytes(pack), offset, stored, length, codec: codec === 1 ? 'zstd' : 'raw' };
+    const [number, offset, stored, length, codec] = row;
+    let pack = this.#packs.get(number);
+    if (pack === undefined) {
+      pack = digestFromBytes(this.#packId.get(number)!);
+      this.#packs.set(number, pack);
+    }
+    return { id, pack, offset, stored, length, codec: codec === 1 ? 'zstd' : 'raw' };
   }
 
   close(): void {
