@@ -8,10 +8,12 @@ import { readLocations } from '../location.ts';
 import type { ManifestSink, NewLeaf } from '../manifest.ts';
 import { PackBuilder } from '../pack-builder.ts';
 import type { Repository } from '../repository.ts';
+import { ChunkFilter } from './chunk-filter.ts';
 import type { StoredChunk } from './read-changes.ts';
+import { SLAB_CHUNK, Slab } from './slab.ts';
 
 /** Locations of this run that are remembered; older ones are asked of the index. */
-const REMEMBERED = 65_536;
+const REMEMBERED = 32_768;
 
 /** What a run stored. */
 export interface StoredTotals {
@@ -33,12 +35,15 @@ export class ChunkStore implements ManifestSink {
   readonly #signal: AbortSignal | undefined;
   readonly #builder: PackBuilder;
   /** Chunks of packs that are not durable yet. */
-  readonly #unlocated = new Set<Digest>();
+  readonly #unlocated = new Map<Digest, Slab>();
   /** Chunks of packs that became durable lately. */
   readonly #located = new Map<Digest, ChunkLocation>();
   readonly #written = new Set<Digest>();
   /** Whether packs of earlier runs are there. */
   readonly #present = new Map<Digest, boolean>();
+  #slab = Slab.create();
+  /** All that the index has, where it was empty when this run began: then new chunks are not looked for in it. */
+  #filter: ChunkFilter | undefined;
   #next = Promise.withResolvers<void>();
   #refreshed = false;
   #chunks = 0;
@@ -64,7 +69,7 @@ export class ChunkStore implements ManifestSink {
     const { id } = chunk;
     if (this.#unlocated.has(id) || this.#located.has(id)) return undefined;
     if (!this.#refreshed) return this.#refresh().then(() => this.store(chunk));
-    const known = this.#index.find(id);
+    const known = this.#find(id);
     if (known === undefined) return this.#add(chunk);
     const present = this.#isPresent(known.pack);
     if (present === true) return undefined;
@@ -95,21 +100,43 @@ export class ChunkStore implements ManifestSink {
   async #refresh(): Promise<void> {
     await this.#index.refresh(this.#repository, { signal: this.#signal });
     this.#refreshed = true;
+    if (this.#index.size === 0) this.#filter = new ChunkFilter();
+  }
+
+  /** Where a chunk lies that this run has not just stored. */
+  #find(id: Digest): ChunkLocation | undefined {
+    if (this.#filter?.mayHave(id) === false) return undefined;
+    return this.#index.find(id);
   }
 
   #add({ id, length, codec, bytes, whole }: StoredChunk): Promise<void> {
-    this.#unlocated.add(id);
+    let kept = bytes;
+    let slab: Slab;
+    if (bytes.length > SLAB_CHUNK) slab = Slab.around(bytes);
+    else {
+      let copy = this.#slab.copy(bytes);
+      if (copy === undefined) {
+        this.#slab = Slab.create();
+        copy = this.#slab.copy(bytes)!;
+      }
+      kept = copy;
+      slab = this.#slab;
+    }
+    this.#unlocated.set(id, slab);
     this.#chunks++;
     this.#bytes += length;
-    return this.#builder.add({ id, length, codec, bytes, wholeFile: whole });
+    return this.#builder.add({ id, length, codec, bytes: kept, wholeFile: whole });
   }
 
   #durable(pack: Digest, locations: readonly ChunkLocation[]): void {
     this.#written.add(pack);
     this.#index.insert(locations);
     for (const location of locations) {
-      this.#located.set(location.id, location);
-      this.#unlocated.delete(location.id);
+      const { id } = location;
+      this.#located.set(id, location);
+      this.#unlocated.get(id)?.release();
+      this.#unlocated.delete(id);
+      this.#filter?.add(id);
     }
     for (const oldest of this.#located.keys()) {
       if (this.#located.size <= REMEMBERED) break;

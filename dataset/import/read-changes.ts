@@ -7,6 +7,7 @@ import type { Job, Pool } from '../threads/pool.ts';
 import { LinkGroups } from './link-groups.ts';
 import { FACT, FACTS, factsOf, type PendingFile } from './pending.ts';
 import { BATCHED, READ, type ReadFiles, type StreamedFile, type StreamPart } from './reader.ts';
+import { freeBuffer, SLAB_CHUNK } from './slab.ts';
 import type { ImportTask } from './worker.ts';
 
 /** A change to a tree in which a file's content may still have to be read. In path order. */
@@ -25,7 +26,10 @@ export interface StoredChunk {
 
 export interface ReadChangesOptions {
   readonly pool: Pool<ImportTask, unknown>;
-  /** Stores a chunk if it is not stored yet; where it gives a promise, no more is read until it resolves. */
+  /**
+   * Stores a chunk if it is not stored yet; where it gives a promise, no more is read until it resolves. It copies the bytes of chunks
+   * of up to `SLAB_CHUNK`; the memory of larger ones is its own.
+   */
   readonly store: (chunk: StoredChunk) => Promise<void> | undefined;
   readonly onRead?: (files: number, bytes: number) => void;
   /** Told of files that went before they were read; they are deleted. */
@@ -254,7 +258,8 @@ async function readBatch(
     offset += length;
     const own = facts.subarray(i * FACTS, (i + 1) * FACTS);
     let content: Content;
-    if (state === READ.inline) content = { kind: 'inline', bytes: data };
+    // A copy: the batch's memory goes back at once.
+    if (state === READ.inline) content = { kind: 'inline', bytes: Buffer.from(data) };
     else {
       const id = digests[i] as Digest;
       content = { kind: 'chunk', id };
@@ -264,6 +269,7 @@ async function readBatch(
     }
     given.push(putOf(file, own, xattrs.get(i), content, links));
   }
+  if (result) freeBuffer(result.bytes);
   if (step.files.length > 0) options.onRead?.(step.files.length, step.bytes);
   return given;
 }
@@ -283,7 +289,10 @@ async function readStream(
       const wait = store({ id: digest, length, codec, bytes, whole });
       if (wait) await wait;
       list.push({ chunk: digest, length });
-      job.credit(bytes.length);
+      // Before the memory goes.
+      const { length: sent } = bytes;
+      if (sent <= SLAB_CHUNK) freeBuffer(part.bytes);
+      job.credit(sent);
       onRead?.(0, length);
     }
   }

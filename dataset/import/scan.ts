@@ -139,6 +139,7 @@ export class Scanner {
     try {
       const length = this.#list(fd, path);
       const raw = this.#raw.subarray(0, length);
+      forgetOffsets(raw);
       const digest = hash('sha256', raw, 'hex');
       const xattrs = readXattrs(fd);
       const outline = this.#kept?.outline(path);
@@ -475,6 +476,18 @@ function without(listing: Listing, gone: readonly number[]): Listing {
     for (let i = 0; i < kept.length; i++)
       words[column * kept.length + i] = listing.words[column * listing.count + kept[i]!]!;
   return { count: kept.length, words, names: packNames(kept.map((i) => names[i]!)) };
+}
+
+/**
+ * Zeroes the records' offsets: where a file system counts them anew, the directory is the same nevertheless. struct linux_dirent64
+ * stands at `getdents`; records are aligned to 8 bytes.
+ */
+function forgetOffsets(raw: Buffer): void {
+  const words = new Uint32Array(raw.buffer, raw.byteOffset, raw.length >> 2);
+  for (let at = 0; at < words.length; at += (words[at + 4]! & 0xffff) >> 2) {
+    words[at + 2] = 0;
+    words[at + 3] = 0;
+  }
 }
 
 /** The names of a raw listing, without `.` and `..`, in byte order. struct linux_dirent64 stands at `getdents`. */

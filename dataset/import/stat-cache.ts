@@ -150,6 +150,9 @@ interface Row {
 export function openKeptListings(file: string): KeptListings {
   const database = openDatabaseReader({ file, schema });
   if (database === undefined) throw new StatCacheFault();
+  // One state for the whole import, and no locks for each look-up.
+  database.pragma(`mmap_size = ${1 << 28}`);
+  database.exec('BEGIN');
   const two = database.prepare('select first, digest, listing from pieces where directory = ? order by first limit 2');
   const firsts = database.prepare('select first from pieces where directory = ? order by first').pluck();
   const range = database.prepare(`
