@@ -5,6 +5,7 @@
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { digestOfTree, type Epoch, filesOf, readEpoch, shuffle } from './epoch.ts';
 import { bold, green, larder, say, step } from './stage.ts';
 
@@ -29,7 +30,7 @@ try {
   else withCheckouts();
   console.log(`\n${green(bold('Every byte was right.'))}`);
 } finally {
-  stopNode();
+  await stopNode();
   rmSync(home, { recursive: true, force: true });
 }
 
@@ -122,17 +123,29 @@ function prove(what: string, ours: string, theirs: string): void {
   say(`${green('✓')} ${what.padEnd(10)} ${filesOf(ours).length} files, ${a.slice(0, 16)}…`);
 }
 
-function stopNode(): void {
+/** Ends the daemon, then the keeper, and waits until each is gone. */
+async function stopNode(): Promise<void> {
   if (!canMount) return;
-  for (const { pid } of nodeProcesses()) process.kill(pid, 'SIGTERM');
+  for (const pid of nodeProcesses()) {
+    process.kill(pid, 'SIGTERM');
+    for (let tries = 0; tries < 200 && isAlive(pid); tries += 1) await sleep(50);
+  }
 }
 
 /** The daemon and the keeper that `larder mount` started for this demo. */
-function nodeProcesses(): { pid: number }[] {
+function nodeProcesses(): number[] {
   try {
     const status = JSON.parse(larder(['status', '--json'], { quiet: true })) as { pid: number; keeperPid?: number };
-    return [{ pid: status.pid }, ...(status.keeperPid === undefined ? [] : [{ pid: status.keeperPid }])];
+    return [status.pid, ...(status.keeperPid === undefined ? [] : [status.keeperPid])];
   } catch {
     return []; // None runs.
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
   }
 }

@@ -37,9 +37,11 @@ export function larder(args: readonly string[], options: LarderOptions = {}): st
   }
   if (!options.quiet) {
     const lines = result.stdout.trimEnd().split('\n');
-    const shown = lines.slice(0, options.show ?? 12);
+    const shown = lines.slice(0, options.show ?? 16);
+    const last = lines.length > shown.length ? lines.slice(-1) : [];
     for (const line of shown) say(dim(line));
-    if (lines.length > shown.length) say(dim(`… and ${lines.length - shown.length} more lines`));
+    if (last.length > 0) say(dim(`… ${lines.length - shown.length - 1} more lines …`));
+    for (const line of last) say(dim(line));
   }
   return result.stdout;
 }
