@@ -1,12 +1,11 @@
 import { closeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connectionNumber } from './fuse/device.ts';
-import type { RingOptions } from './fuse/ring.ts';
-import { joinRing, mountRing, type RingServer } from './fuse/ring-server.ts';
+import { joinRing, mountRing, type RingServer, type RingServerOptions } from './fuse/ring-server.ts';
 import { connectKeeper, type KeeperClient } from './keeper-client.ts';
 import { unmount } from './unmount.ts';
 
-export interface KeptRingOptions extends RingOptions {
+export interface KeptRingOptions extends RingServerOptions {
   /** Where the ring is mounted: an existing directory of this daemon's own. */
   readonly target: string;
   /** The keeper's socket. */

@@ -186,6 +186,20 @@ describe.skipIf(!canMount)('a ring that a keeper holds', () => {
     expect(await read(`${renewed}/f2`)).toBe(contentOf(2).toString());
   });
 
+  it('is not kept where the kernel cannot send requests again: opens that wait end when the daemon does', async () => {
+    const kept = await keeper();
+    const first = await daemon({ delay: -1, old: true });
+    const version = await rig.overlay('version');
+    const waiting = cat(`${version}/f7`);
+    await untilWaiting(waiting);
+    await kill(first);
+    expect(await waiting.ended).toBe(1);
+    expect(kept.output()).not.toContain('held');
+    await daemon({ old: true }, 'up: replaced');
+    storeObject(rig.root, contentOf(7), ['objects']);
+    expect(await read(`${version}/f7`)).toBe(contentOf(7).toString());
+  });
+
   it('is refused to a second daemon while the first one lives', async () => {
     const kept = await keeper();
     await daemon({}, heldBy(kept));

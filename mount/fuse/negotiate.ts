@@ -10,17 +10,21 @@ export interface Negotiated {
   readonly parallel: boolean;
 }
 
-const WANTED = FEATURE.parallelDirectoryOperations | FEATURE.abortError | FEATURE.asyncRead | FEATURE.resend;
+/** What we ask for where the kernel offers it. */
+export const WANTED = FEATURE.parallelDirectoryOperations | FEATURE.abortError | FEATURE.asyncRead | FEATURE.resend;
 
 /**
- * The answer to INIT: of what the kernel offers, what we want. A kernel of a higher major asks again with ours; one that is too old
+ * The answer to INIT: of what the kernel offers, what is wanted. A kernel of a higher major asks again with ours; one that is too old
  * gives `refused`, to be answered EPROTO.
  */
-export function negotiate(offer: {
-  readonly major: number;
-  readonly minor: number;
-  readonly features: bigint;
-}): { readonly answer: InitAnswer; readonly settled: Negotiated | undefined } | { readonly refused: string } {
+export function negotiate(
+  offer: {
+    readonly major: number;
+    readonly minor: number;
+    readonly features: bigint;
+  },
+  wanted: bigint = WANTED,
+): { readonly answer: InitAnswer; readonly settled: Negotiated | undefined } | { readonly refused: string } {
   const limits = { maxReadahead: 131_072, maxWrite: 4096, maxBackground: 64 };
   const { major, minor } = PROTOCOL;
   if (offer.major > major) return { answer: { major, minor, features: 0n, ...limits }, settled: undefined };
@@ -28,7 +32,7 @@ export function negotiate(offer: {
     return {
       refused: `the kernel speaks FUSE ${offer.major}.${offer.minor}; ${major}.${PROTOCOL.oldestMinor} is needed`,
     };
-  const common = offer.features & WANTED;
+  const common = offer.features & wanted;
   // FEATURE.extended says that flags2 is to be read; a kernel that did not offer it would not know.
   const features = common | (offer.features & FEATURE.extended);
   const spoken = Math.min(minor, offer.minor);

@@ -1,10 +1,13 @@
-import { closeSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { sha256 } from '../../dataset/digest.ts';
+import { mount } from '../../system/calls.ts';
 import { canMount } from '../../test/support/privilege.ts';
 import { unmount } from '../unmount.ts';
+import { connectionNumber } from './device.ts';
 import { mountRing, type RingServer } from './ring-server.ts';
 import type { Resolve } from './ring-waits.ts';
 import { outputOf, type Running, start, startScript, threadStates } from './testing/processes.ts';
@@ -285,6 +288,18 @@ describe.skipIf(!canMount)('a version mounted on the ring', () => {
     await expect(readFile(`${mounted}/f2`)).rejects.toThrow(/ENOTCONN|EIO/);
     storeObject(rig.root, contents[2]!, ['objects']);
     expect(await readFile(`${mounted}/f2`)).toEqual(contents[2]);
+  });
+
+  it('ends, and with it every wait, when its connection is aborted from outside', async () => {
+    const { rig, mounted, server } = await stage({ before: (_id, signal) => sleep(60_000, undefined, { signal }) });
+    const waiting = cat(`${mounted}/f1`);
+    await untilRinging(server);
+    const control = join(rig.root, 'control');
+    mkdirSync(control);
+    mount({ source: 'fusectl', target: control, type: 'fusectl' });
+    writeFileSync(join(control, String(connectionNumber(rig.ring)), 'abort'), '1');
+    expect(await server.ended).toBe('aborted');
+    expect(await waiting.ended).toBe(1);
   });
 
   it('leaks no request, no wait and no directory', async () => {

@@ -10,6 +10,11 @@ import { createRing, type RingCounters, type RingOptions } from './ring.ts';
 import { createTreeState } from './ring-tree.ts';
 import { type FuseSession, type SessionEnd, startSession } from './session.ts';
 
+export interface RingServerOptions extends RingOptions {
+  /** Features to ask the kernel for, instead of all that are useful: what an older kernel lacks can be left out. */
+  readonly features?: bigint;
+}
+
 /** A ring that is being served by this process. */
 export interface RingServer {
   /** /dev/fuse. Belongs to the caller, who closes it after `release`. */
@@ -27,7 +32,7 @@ export interface RingServer {
  * thread of its own answers for them. What it must not do with a synchronous call is to open a file of an overlay on it that is not
  * cached: it would wait for itself.
  */
-export async function mountRing(target: string, options: RingOptions): Promise<RingServer> {
+export async function mountRing(target: string, options: RingServerOptions): Promise<RingServer> {
   const fd = mountFuse(target);
   try {
     return await serve(fd, undefined, options);
@@ -42,7 +47,7 @@ export async function mountRing(target: string, options: RingOptions): Promise<R
  * Goes on serving a ring whose daemon is gone: `fd` is a copy of its descriptor, `settled` what it had agreed on. What waited
  * at that time is sent again and served.
  */
-export async function joinRing(fd: number, settled: Negotiated, options: RingOptions): Promise<RingServer> {
+export async function joinRing(fd: number, settled: Negotiated, options: RingServerOptions): Promise<RingServer> {
   if (!settled.resend)
     throw new UnavailableError(
       'the ring of an earlier daemon cannot be taken over on this kernel: Linux 6.9 is needed. Files that are cached go on to be read; mount anew for the others',
@@ -50,14 +55,14 @@ export async function joinRing(fd: number, settled: Negotiated, options: RingOpt
   return await serve(fd, settled, options);
 }
 
-async function serve(fd: number, known: Negotiated | undefined, options: RingOptions): Promise<RingServer> {
+async function serve(fd: number, known: Negotiated | undefined, options: RingServerOptions): Promise<RingServer> {
   const tree = createTreeState();
   const ring = createRing(tree, options);
   const { promise: negotiated, resolve: settle, reject: refuse } = Promise.withResolvers<Negotiated>();
   if (known) settle(known);
   const handle = (request: FuseRequest, port: FuseSession) => {
     if (request.op !== 'init') return ring.handle(request, port);
-    const result = negotiate(request);
+    const result = negotiate(request, options.features);
     if ('refused' in result) {
       port.send(errorReply(request.unique, constants.errno.EPROTO));
       refuse(new UnavailableError(`${result.refused}: a newer kernel is needed`));

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openKeptRing } from '../../keeper-ring.ts';
+import { WANTED } from '../negotiate.ts';
+import { FEATURE } from '../protocol.ts';
 import { contentOf, readContentIds } from './contents.ts';
 import { storeObject } from './rig.ts';
 
@@ -13,15 +15,18 @@ export interface DaemonOptions {
   readonly deadline: number;
   /** Fetching takes up to so long, in ms; -1 is: for ever. */
   readonly delay: number;
+  /** Do without FUSE_HAS_RESEND, as before Linux 6.9. */
+  readonly old?: boolean;
 }
 
 // Serves a rig's ring, with objects made on the spot. Prints events; SIGTERM hands the ring to the keeper, SIGUSR2 prints the counters.
-const { root, socket, ids, deadline, delay } = JSON.parse(process.argv[2]!) as DaemonOptions;
+const { root, socket, ids, deadline, delay, old } = JSON.parse(process.argv[2]!) as DaemonOptions;
 const index = readContentIds(ids);
 const ring = await openKeptRing({
   target: `${root}/ring`,
   socket,
   deadline,
+  ...(old && { features: WANTED & ~FEATURE.resend }),
   onEvent: (event) => console.log(event),
   async resolve(id, signal) {
     const file = index.get(id);
