@@ -5,6 +5,7 @@ import { shortId } from '../../dataset/digest.ts';
 import { isErrno, NotFoundError } from '../../dataset/errors.ts';
 import { bytesOption } from '../arguments.ts';
 import { NAME_HELP, withExamples } from '../help.ts';
+import { requireMountRights } from '../mount-rights.ts';
 import { withNode } from '../node.ts';
 import type { Start } from '../session.ts';
 
@@ -27,6 +28,7 @@ export function addMount(program: Command, start: Start): void {
     .option('--capacity <size>', "a workspace's room for changes, such as 20G", bytesOption)
     .action(async (name: string, dir: string, options: Options, command: Command) => {
       const session = start(command);
+      requireMountRights();
       const directory = await ensureDirectory(dir);
       const workspace = options.workspace || options.capacity !== undefined;
       const mounted = await withNode(session, { start: true, phase: `Mounting ${name}` }, (call) =>

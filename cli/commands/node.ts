@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import type { Volumes } from '../../node/service.ts';
 import { untilAborted } from '../daemon.ts';
 import { withExamples } from '../help.ts';
+import { kernelReport, lackLines } from '../kernel-report.ts';
 import type { Session, Start } from '../session.ts';
 import { larderVersion } from '../version.ts';
 
@@ -24,6 +25,7 @@ export function addNode(program: Command, start: Start): void {
       const { cache, runtime } = environment;
       await using running = await startNode({ cache, runtime, onWarning: (text) => output.warn(text) });
       output.note(`serving this node: cache ${cache}, runtime ${runtime}`);
+      for (const line of lackLines(await kernelReport(environment))) output.warn(line);
       await using _csi = await serveCsi(session, running.node.volumes, options.controller === true);
       await untilAborted(signal);
     });

@@ -8,6 +8,7 @@ import type { MountedVolume } from '../../node/protocol.ts';
 import { bytesOption } from '../arguments.ts';
 import { formatBytes, formatDuration, formatNumberOf } from '../format.ts';
 import { withExamples } from '../help.ts';
+import { requireMountRights } from '../mount-rights.ts';
 import { printNames, requireDataset, requireTag } from '../names.ts';
 import { withNode } from '../node.ts';
 import type { Session, Start } from '../session.ts';
@@ -130,6 +131,7 @@ function addRestore(parent: Command, start: Start): void {
     .option('--capacity <size>', "the workspace's room for changes, such as 20G", bytesOption)
     .action(async (name: string, dir: string, options: { readonly capacity?: number }, command: Command) => {
       const session = start(command);
+      requireMountRights();
       const directory = await ensureDirectory(dir);
       const mounted = await withNode(session, { start: true, phase: `Mounting ${name}` }, (call) =>
         call('mount', {

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { shortId } from '../../dataset/digest.ts';
 import { formatDate, formatNumberOf } from '../format.ts';
 import { withExamples } from '../help.ts';
+import { lackLines, readKernelReport } from '../kernel-report.ts';
 import { withNode } from '../node.ts';
 import type { Start } from '../session.ts';
 import { formatTable } from '../table.ts';
@@ -16,13 +17,16 @@ export function addStatus(program: Command, start: Start): void {
       const session = start(command);
       const { output } = session;
       const status = await withNode(session, { start: false, phase: 'Asking' }, (call) => call('status', {}));
-      output.document(status);
+      const kernel = await readKernelReport(session.environment);
+      output.document({ ...status, ...(kernel !== undefined && { kernel }) });
       output.line(`daemon   process ${status.pid}, since ${formatDate(status.startedAt)}`);
       output.line(
         `keeper   ${status.keeper ? 'running' : output.style('yellow', "not running: a restart of the daemon would fail opens that wait; 'larder keeper' starts it")}`,
       );
       output.line(`cache    ${status.cache}`);
       output.line(`runtime  ${status.runtime}`);
+      if (kernel !== undefined) output.line(`kernel   Linux ${kernel.kernel}`);
+      for (const line of kernel === undefined ? [] : lackLines(kernel)) output.line(`         ${line}`);
       output.line(`waiting  ${formatNumberOf(status.waiting, 'open')}`);
       output.line(`mounts   ${status.volumes.length === 0 ? 'none' : status.volumes.length}`);
       if (status.volumes.length === 0) return;
