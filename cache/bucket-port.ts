@@ -4,20 +4,28 @@ import { type ErrorMessage, errorMessage, errorOf } from './error-message.ts';
 
 /*
  * A bucket's `get` across threads: connections, retries and limits stay on the main thread, in one place, while a worker reads,
- * checks and writes. The worker has at most WINDOW_BYTES of an object ahead of what it consumed.
+ * checks and writes. The bytes go through a ring of shared memory for each read, so that they are copied once, and no message has
+ * any; its size is how far the main thread may be ahead.
  */
 
-/** How far the sending side may be ahead, in bytes. */
+/** Of one ring, in bytes. */
 export const WINDOW_BYTES = 4 * 1024 * 1024;
 
 type Request =
-  | { readonly stream: number; readonly job: number; readonly key: string; readonly options: GetOptions }
+  | {
+      readonly stream: number;
+      readonly job: number;
+      readonly key: string;
+      readonly options: GetOptions;
+      readonly window: SharedArrayBuffer;
+    }
   | { readonly stream: number; readonly consumed: number }
   | { readonly stream: number; readonly stop: true };
 
+/** The last one of a stream is `end` or `error`: after it, the ring is the worker's again. */
 type Answer =
   | { readonly stream: number; readonly info: ObjectInfo }
-  | { readonly stream: number; readonly block: Uint8Array }
+  | { readonly stream: number; readonly from: number; readonly length: number }
   | { readonly stream: number; readonly end: true }
   | { readonly stream: number; readonly error: ErrorMessage };
 
@@ -39,20 +47,19 @@ export function serveBuckets(port: MessagePort, jobs: ReadonlyMap<number, Served
 
   const answer = (message: Answer) => port.postMessage(message);
 
-  async function send({ stream, job, key, options }: Extract<Request, { key: string }>): Promise<void> {
+  async function send({ stream, job, key, options, window }: Extract<Request, { key: string }>): Promise<void> {
     const served = jobs.get(job);
+    const ring = new Uint8Array(window);
     const stopping = new AbortController();
-    let ahead = 0;
+    let written = 0;
+    let consumed = 0;
     let wake = () => {};
     streams.set(stream, {
       consume: (bytes) => {
-        ahead -= bytes;
+        consumed += bytes;
         wake();
       },
-      stop: () => {
-        stopping.abort();
-        wake();
-      },
+      stop: () => stopping.abort(),
     });
     try {
       if (!served) throw new Error(`no job ${job} is at work`);
@@ -61,34 +68,45 @@ export function serveBuckets(port: MessagePort, jobs: ReadonlyMap<number, Served
       const { size, etag, modified, body } = await served.bucket.get(key, { ...options, signal });
       answer({ stream, info: { size, etag, modified } });
       for await (const block of body) {
-        while (ahead >= WINDOW_BYTES && !signal.aborted) {
-          await new Promise<void>((resolve) => {
-            wake = resolve;
-          });
-        }
-        signal.throwIfAborted();
-        ahead += block.length;
         served.onRead(block.length, size);
-        answer({ stream, block });
+        for (let at = 0; at < block.length; ) {
+          while (written - consumed === ring.length && !signal.aborted) {
+            await new Promise<void>((resolve) => {
+              wake = resolve;
+            });
+          }
+          signal.throwIfAborted();
+          const from = written % ring.length;
+          const length = Math.min(block.length - at, ring.length - (written - consumed), ring.length - from);
+          ring.set(block.subarray(at, at + length), from);
+          written += length;
+          at += length;
+          answer({ stream, from, length });
+        }
       }
       answer({ stream, end: true });
     } catch (error) {
-      if (!stopping.signal.aborted) answer({ stream, error: errorMessage(error) });
+      answer({ stream, error: errorMessage(error) });
     } finally {
       streams.delete(stream);
     }
   }
 }
 
-/** The worker's end: makes a bucket for a job. Only `get` exists there. */
+/** The worker's end: makes a bucket for a job. Only `get` exists there, and a block is valid until the next is asked for. */
 export class PortBuckets {
   readonly #port: MessagePort;
   readonly #streams = new Map<number, (answer: Answer) => void>();
+  readonly #windows: SharedArrayBuffer[] = [];
   #next = 0;
 
   constructor(port: MessagePort) {
     this.#port = port;
-    port.on('message', (answer: Answer) => this.#streams.get(answer.stream)?.(answer));
+    port.on('message', (answer: Answer) => {
+      const hear = this.#streams.get(answer.stream);
+      if (isLast(answer)) this.#streams.delete(answer.stream);
+      hear?.(answer);
+    });
   }
 
   /** @param signal ends every read that is under way */
@@ -110,23 +128,32 @@ export class PortBuckets {
   async #get(job: number, key: string, options: GetOptions, signal: AbortSignal): Promise<BucketObject> {
     signal.throwIfAborted();
     const stream = this.#next++;
+    const window = this.#windows.pop() ?? new SharedArrayBuffer(WINDOW_BYTES);
+    const port = this.#port;
     const answers: Answer[] = [];
     let wake = () => {};
+    let heardLast = false;
+    let finished = false;
+    // Neither side may use the ring any more when the next read gets it.
+    const release = () => {
+      if (heardLast && finished) this.#windows.push(window);
+    };
     this.#streams.set(stream, (answer) => {
       answers.push(answer);
       wake();
+      if (!isLast(answer)) return;
+      heardLast = true;
+      release();
     });
     const abort = () => wake();
     signal.addEventListener('abort', abort);
-    const port = this.#port;
-    const streams = this.#streams;
 
-    let ended = false;
     const finish = () => {
+      if (finished) return;
+      finished = true;
       signal.removeEventListener('abort', abort);
-      streams.delete(stream);
-      if (!ended) port.postMessage({ stream, stop: true } satisfies Request);
-      ended = true;
+      if (!heardLast) port.postMessage({ stream, stop: true } satisfies Request);
+      release();
     };
     const next = async (): Promise<Answer> => {
       while (answers.length === 0) {
@@ -136,17 +163,12 @@ export class PortBuckets {
         });
       }
       const answer = answers.shift()!;
-      ended = 'end' in answer || 'error' in answer;
       if ('error' in answer) throw errorOf(answer.error);
       return answer;
     };
 
-    port.postMessage({
-      stream,
-      job,
-      key,
-      options: { range: options.range, ifMatch: options.ifMatch },
-    } satisfies Request);
+    const asked = { range: options.range, ifMatch: options.ifMatch };
+    port.postMessage({ stream, job, key, options: asked, window } satisfies Request);
     try {
       const first = await next();
       if (!('info' in first)) throw new Error('an object came without its facts');
@@ -160,14 +182,17 @@ export class PortBuckets {
       try {
         for (;;) {
           const answer = await next();
-          if (!('block' in answer)) return;
-          const { buffer, byteOffset, byteLength } = answer.block;
-          yield Buffer.from(buffer, byteOffset, byteLength);
-          port.postMessage({ stream, consumed: byteLength } satisfies Request);
+          if (!('length' in answer)) return;
+          yield Buffer.from(window, answer.from, answer.length);
+          port.postMessage({ stream, consumed: answer.length } satisfies Request);
         }
       } finally {
         finish();
       }
     }
   }
+}
+
+function isLast(answer: Answer): boolean {
+  return 'end' in answer || 'error' in answer;
 }

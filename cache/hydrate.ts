@@ -72,8 +72,10 @@ const LONGEST_PAUSE = 5_000;
 /** How long a pack that was found damaged is read chunk by chunk, in milliseconds: it may have been repaired since. */
 const DAMAGED_FOR = 600_000;
 
-/** How many objects of a prefetch are on their way at a time. */
+/** No further segment of a prefetch is begun while so many of its objects are on their way. */
 const PREFETCH_WIDTH = 4096;
+
+const nobodyWaits = new Error('nobody wants it any more');
 
 /** One object on its way, for all who want it. */
 interface Quest {
@@ -100,10 +102,8 @@ export function createHydrator(options: HydratorOptions): Hydrator {
     if (quests.size > 0) for (const { id } of placed) quests.get(id)?.placed.resolve();
   });
 
-  /** Takes part in bringing an object until it is there or the signal says otherwise. */
-  async function pursue(id: Digest, urgent: boolean, signal: AbortSignal | undefined): Promise<'ready' | 'absent'> {
-    signal?.throwIfAborted();
-    if (cache.has(id)) return 'ready';
+  /** Takes part in bringing an object: until it is there, or until `leave`, which must be called in either case. */
+  function join(id: Digest, urgent: boolean): { readonly outcome: Promise<'ready' | 'absent'>; leave(): void } {
     if (closed) throw new UnavailableError('the cache is closing');
     const quest = quests.get(id) ?? begin(id);
     quest.interested += 1;
@@ -112,16 +112,25 @@ export function createHydrator(options: HydratorOptions): Hydrator {
       crew.urge(id);
       quest.share?.hurry();
     }
-    try {
-      return await abortable(quest.outcome, signal);
-    } finally {
+    const leave = () => {
       quest.interested -= 1;
       if (urgent) quest.waiting -= 1;
-      if (quest.interested === 0) {
-        if (quests.get(id) === quest) quests.delete(id);
-        quest.stopping.abort(new Error('nobody wants it any more'));
-        crew.calm(id);
-      }
+      if (quest.interested > 0) return;
+      if (quests.get(id) === quest) quests.delete(id);
+      quest.stopping.abort(nobodyWaits);
+      crew.calm(id);
+    };
+    return { outcome: quest.outcome, leave };
+  }
+
+  async function hydrate(id: Digest, signal: AbortSignal | undefined): Promise<'ready' | 'absent'> {
+    signal?.throwIfAborted();
+    if (cache.has(id)) return 'ready';
+    const { outcome, leave } = join(id, true);
+    try {
+      return await abortable(outcome, signal);
+    } finally {
+      leave();
     }
   }
 
@@ -158,7 +167,6 @@ export function createHydrator(options: HydratorOptions): Hydrator {
         const place = await segments.locate(id, sources.keys(), fresh);
         if (!place) return cache.has(id) ? 'ready' : 'absent';
         signal.throwIfAborted();
-        if (cache.has(id)) return 'ready';
         const whole = byPiece ? undefined : packOf(place);
         const { outcome, underway } = await take(quest, place, whole);
         if (outcome === 'placed' || cache.has(id)) return 'ready';
@@ -207,17 +215,19 @@ export function createHydrator(options: HydratorOptions): Hydrator {
       ? queue.share(`${repository.id}/pack/${pack}`, repository, { kind: 'pack', pack }, urgent)
       : queue.share(`${repository.id}/file/${quest.id}`, repository, fileJob(quest.id, place), urgent);
     quest.share = share;
+    let served = false;
     try {
       const ended = share.done.then(() => 'ended' as const);
       const placed = quest.placed.promise.then(() => 'placed' as const);
       const outcome = await abortable(Promise.race([ended, placed]), quest.stopping.signal);
+      served = outcome === 'placed';
       return { outcome, underway: share.underway };
     } catch (error) {
       if (pack && error instanceof CorruptError) damaged.set(`${repository.id}/${pack}`, performance.now());
       throw error;
     } finally {
       quest.share = undefined;
-      share.leave(cache.has(quest.id));
+      share.leave(served);
     }
   }
 
@@ -231,7 +241,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
       };
       return { dispose, [Symbol.dispose]: dispose };
     },
-    hydrate: (id, { signal } = {}) => pursue(id, true, signal),
+    hydrate: (id, { signal } = {}) => hydrate(id, signal),
     prefetch: (staged, prefetchOptions = {}) => prefetch(staged, prefetchOptions),
     get waiting() {
       let count = 0;
@@ -254,9 +264,6 @@ export function createHydrator(options: HydratorOptions): Hydrator {
     const matches = pattern === undefined ? undefined : globMatcher(pattern);
     const totals = matches ? {} : { totalFiles: map.objects, totalBytes: map.objectBytes };
     const counted = new Uint8Array(Math.ceil(map.size / 8));
-    const failures: unknown[] = [];
-    const stopping = new AbortController();
-    const stop = signal ? AbortSignal.any([signal, stopping.signal]) : stopping.signal;
     let files = 0;
     let bytes = 0;
     const count = (id: Digest, size: number) => {
@@ -268,18 +275,45 @@ export function createHydrator(options: HydratorOptions): Hydrator {
       bytes += size;
       onProgress?.({ files, bytes, ...totals });
     };
+
+    const failures: unknown[] = [];
+    const stopping = new AbortController();
+    const stop = signal ? AbortSignal.any([signal, stopping.signal]) : stopping.signal;
+    // One listener for all that is on its way: a signal's listeners are a list that each new one goes through.
+    const leaving = new Set<() => void>();
+    let wake = () => {};
+    stop.addEventListener('abort', () => {
+      for (const leave of leaving) leave();
+      leaving.clear();
+      wake();
+    });
     const bringOne = async (id: Digest, size: number) => {
+      let leave: (() => void) | undefined;
       try {
+        const joined = join(id, false);
+        leave = joined.leave;
+        leaving.add(leave);
         // A version that was never registered has nothing to be found by: that is the caller's mistake.
-        if ((await pursue(id, false, stop)) === 'absent') throw new InvalidError('prefetch needs a registered version');
+        if ((await joined.outcome) === 'absent') throw new InvalidError('prefetch needs a registered version');
         count(id, size);
       } catch (error) {
-        if (!(error instanceof CorruptError)) stopping.abort(error);
+        if (stop.aborted) return;
         failures.push(error);
+        if (!(error instanceof CorruptError)) stopping.abort(error);
+      } finally {
+        if (leave && leaving.delete(leave)) leave();
+        wake();
       }
     };
+    const untilFewerThan = async (width: number) => {
+      while (leaving.size >= width && !stop.aborted) {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+      stop.throwIfAborted();
+    };
 
-    const underway = new Set<Promise<void>>();
     try {
       for (const [at, segment] of map.segments.entries()) {
         const following = map.segments[at + 1];
@@ -288,23 +322,17 @@ export function createHydrator(options: HydratorOptions): Hydrator {
         for (const entry of entries) {
           if (entry.type !== 'file' || entry.content.kind === 'inline' || matches?.(entry.path) === false) continue;
           const { id } = entry.content;
-          if (cache.has(id)) {
-            count(id, entry.size);
-            continue;
-          }
-          const one = bringOne(id, entry.size).finally(() => underway.delete(one));
-          underway.add(one);
-          if (underway.size >= PREFETCH_WIDTH) await Promise.race(underway);
-          stop.throwIfAborted();
+          if (cache.has(id)) count(id, entry.size);
+          else void bringOne(id, entry.size);
         }
+        await untilFewerThan(PREFETCH_WIDTH);
       }
+      await untilFewerThan(1);
     } catch (error) {
       stopping.abort(error);
-      throw signal?.aborted ? signal.reason : error;
-    } finally {
-      await Promise.all(underway);
+      signal?.throwIfAborted();
+      if (failures.length === 0) throw error;
     }
-    signal?.throwIfAborted();
     if (failures.length > 0) throw prefetchError(failures);
     return { files, bytes, ...totals };
   }

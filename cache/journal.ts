@@ -15,8 +15,11 @@ import { DIGEST_BYTES, type Digest, digestFromBytes } from '../dataset/digest.ts
 const HEADER_BYTES = 64;
 const CAPACITY = 32_000;
 
-/** How long a journal takes names, in milliseconds: what is lost from the cache when the machine crashes is about this much. */
-const SPAN = 5_000;
+/**
+ * How long a journal takes names, in milliseconds: what is lost from the cache when the machine crashes is about this much. It is
+ * as long as the kernel itself leaves written pages in memory (vm.dirty_expire_centisecs); sooner, the syncfs costs.
+ */
+const SPAN = 30_000;
 
 export interface JournalOptions {
   /** The layout's `journal`. */

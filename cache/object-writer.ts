@@ -32,8 +32,8 @@ export interface ObjectWriterOptions {
 }
 
 /** How much waits for one journal entry, and so for one flush of the disk. */
-const BATCH_FILES = 128;
-const BATCH_BYTES = 16 * 1024 * 1024;
+const BATCH_FILES = 1024;
+const BATCH_BYTES = 64 * 1024 * 1024;
 
 /** Permission bits of every object: nobody writes to it, whoever may see the mount may read it. */
 const OBJECT_MODE = 0o444;
@@ -71,7 +71,7 @@ export class ObjectWriter {
 
   /** Writes a whole object. The caller has checked that `bytes` are what `id` says. */
   put(id: Digest, bytes: Uint8Array): void {
-    if (this.has(id)) return;
+    if (this.#pending.has(id)) return;
     const file = this.begin(id);
     try {
       file.write(bytes, 0);
@@ -97,7 +97,7 @@ export class ObjectWriter {
       finish: (size) => {
         if (end !== size) ftruncateSync(descriptor, size);
         closeSync(descriptor);
-        if (this.has(id)) {
+        if (this.#pending.has(id)) {
           unlinkSync(temporary);
           return;
         }
