@@ -23,6 +23,7 @@ import { addSnapshot } from './commands/snapshot.ts';
 import { addStatus } from './commands/status.ts';
 import { addTag } from './commands/tag.ts';
 import { addUnmount } from './commands/unmount.ts';
+import { addVerify } from './commands/verify.ts';
 import { EXIT, exitCodeOf } from './exit-code.ts';
 import { pathOf } from './help.ts';
 import { Interrupted } from './interrupt.ts';
@@ -70,6 +71,7 @@ export function createProgram(start: Start, host: Pick<Host, 'stdout' | 'stderr'
 
   program.commandsGroup('Repository:');
   addRepository(program, start);
+  addVerify(program, start);
   program.commandsGroup('Versions:');
   addImport(program, start);
   addCommit(program, start);

@@ -27,7 +27,7 @@ export function addNode(program: Command, start: Start): void {
       output.note(`serving this node: cache ${cache}, runtime ${runtime}`);
       for (const line of lackLines(await kernelReport(environment))) output.warn(line);
       await using _csi = await serveCsi(session, running.node.volumes, options.controller === true);
-      await untilAborted(signal);
+      await Promise.race([untilAborted(signal), running.node.failed]);
     });
   withExamples(command, [
     ['node serve', 'Run the daemon in the foreground'],

@@ -64,7 +64,7 @@ describe('help', () => {
     const text = readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'command-line.md'), 'utf8');
     for (const command of leaves(whole)) {
       const words = pathOf(command).replace(/^larder /, '');
-      expect(text, words).toMatch(new RegExp('`' + words + '[ `]'));
+      expect(text, words).toMatch(new RegExp(`\`${words}[ \`]`));
     }
   });
 
