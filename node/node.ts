@@ -1,9 +1,11 @@
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, realpathSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Cache, openCache } from '../cache/cache.ts';
 import { createHydrator, type Hydrator } from '../cache/hydrate.ts';
 import { type CacheIndex, openIndex } from '../cache/index.ts';
 import { type KnownVersions, openKnownVersions } from '../cache/known-versions.ts';
 import type { Digest } from '../dataset/digest.ts';
+import { UnavailableError } from '../dataset/errors.ts';
 import { type KeptRing, openKeptRing } from '../mount/keeper-ring.ts';
 import { mountAt } from '../mount/mount-table.ts';
 import { type RuntimePaths, runtimePaths } from './paths.ts';
@@ -22,6 +24,8 @@ export interface Node extends AsyncDisposable {
   readonly repositories: Repositories;
   readonly versions: StagedVersions;
   readonly volumes: Volumes;
+  /** Rejects when the ring ended under the daemon: nothing that is missing can come any more, and a new daemon must be started. */
+  readonly failed: Promise<never>;
   /** Lets go of everything; mounts stay, for the next daemon. */
   close(): Promise<void>;
 }
@@ -40,12 +44,14 @@ export const DEFAULT_DEADLINE = 60_000;
 
 export async function openNode(options: NodeOptions): Promise<Node> {
   const { deadline = DEFAULT_DEADLINE, onWarning } = options;
-  const paths = runtimePaths(options.runtime);
-  mkdirSync(paths.directory, { recursive: true, mode: 0o700 });
+  mkdirSync(options.runtime, { recursive: true, mode: 0o700 });
+  // As the mount table has it, which is asked what is mounted where.
+  const paths = runtimePaths(realpathSync.native(options.runtime));
   // The ring of a daemon that died is not looked into: that would wait, or fail.
   if (mountAt(paths.ring) === undefined) mkdirSync(paths.ring, { recursive: true, mode: 0o700 });
   await using stack = new AsyncDisposableStack();
   const cache = stack.use(await openCache({ directory: options.cache, onWarning }));
+  for (const folder of [cache.layout.images, cache.layout.workspaces, paths.staged]) sweepTemporaries(folder);
   const index = stack.use(openIndex(cache));
   const known = openKnownVersions(cache.layout);
   const hydrator = stack.use(createHydrator({ cache, patience: deadline }));
@@ -70,6 +76,12 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   stack.defer(() => (volumes.records.all().length === 0 ? ring.remove() : ring.leave()));
   await volumes.recover(onWarning);
   if (ring.how === 'replaced') heal(versions, hydrator, onWarning);
+  const failed = ring.server.ended.then((end): Promise<never> => {
+    if (end === 'stopped') return new Promise(() => {});
+    throw new UnavailableError(`the ring at ${paths.ring} was ${end} under the daemon: start it again`);
+  });
+  // Whoever runs the daemon waits for it; a test that does not is not failed by it.
+  failed.catch(() => {});
   const held = stack.move();
   const close = () => held.disposeAsync();
   return {
@@ -82,9 +94,18 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     repositories,
     versions,
     volumes,
+    failed,
     close,
     [Symbol.asyncDispose]: close,
   };
+}
+
+/** Removes what a killed daemon was writing under a temporary name; its successor has the cache to itself. */
+function sweepTemporaries(folder: string): void {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  for (const name of readdirSync(folder)) {
+    if (/\.(tmp|new|clone)$/.test(name)) rmSync(join(folder, name), { recursive: true, force: true });
+  }
 }
 
 /**

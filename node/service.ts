@@ -1,4 +1,4 @@
-import { mkdirSync, realpathSync, statfsSync } from 'node:fs';
+import { mkdirSync, realpathSync, rmdirSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Cache } from '../cache/cache.ts';
 import type { ByteString } from '../dataset/byte-string.ts';
@@ -12,7 +12,7 @@ import { describeHolder } from '../mount/holders.ts';
 import { type MountRecord, mountAt } from '../mount/mount-table.ts';
 import { mountOverlay } from '../mount/overlay.ts';
 import { thawLeftover } from '../mount/snapshot.ts';
-import { type Unmounted, unmount, unmountAndRemove } from '../mount/unmount.ts';
+import { cleanLeftovers, type Unmounted, unmount, unmountAndRemove } from '../mount/unmount.ts';
 import { createWorkspaceImage, growWorkspaceImage, mountWorkspace } from '../mount/workspace.ts';
 import type { RuntimePaths } from './paths.ts';
 import { openRecords, type StagedRecord, type StagedRecords } from './records.ts';
@@ -192,6 +192,13 @@ export function createVolumes({ cache, versions, paths, repositories }: VolumesP
     },
 
     async unpublish(volume, targetPath) {
+      const mounted = mountedAt(targetPath);
+      if (mounted !== undefined && mounted.source !== sourceName(volume)) {
+        throw new ConflictError(
+          `at ${targetPath} is not volume ${volume} but ${mounted.type} ${mounted.source}: it is left alone; unmount it yourself`,
+          { facts: { volume, targetPath } },
+        );
+      }
       await unmountAndRemove(targetPath);
       const record = records.get(volume);
       if (record === undefined) return;
@@ -246,6 +253,13 @@ export function createVolumes({ cache, versions, paths, repositories }: VolumesP
           onWarning(`volume ${record.volume} could not be taken up again: ${(error as Error).message}`);
         }
       }
+      // Clones of snapshots that were cut short, and images whose last volume went.
+      const kept = records.all().flatMap(({ volume, root }) => [workspaceOf(volume).at, join(paths.images, root)]);
+      for (const directory of [paths.workspaces, paths.images]) {
+        for (const { mountPoint } of await cleanLeftovers(directory, (point) => kept.includes(point))) {
+          rmdirSync(mountPoint);
+        }
+      }
     },
   };
 }
@@ -253,6 +267,11 @@ export function createVolumes({ cache, versions, paths, repositories }: VolumesP
 /** What the mount table calls a volume's mount; a long id is cut, for the kernel takes 255 bytes. */
 function mountName(volume: string): string {
   return volume.slice(0, 128);
+}
+
+/** The mount table's source of a volume's mount, and of its binds. */
+function sourceName(volume: string): string {
+  return `larder:${mountName(volume)}`;
 }
 
 /** The mount at `path`, whose folders may be symbolic links; undefined also where there is no such path. */
@@ -267,7 +286,7 @@ function mountedAt(path: string): MountRecord | undefined {
 
 /** Whether this volume's overlay, or a bind of it, is what is mounted there. */
 function isOurs(record: StagedRecord, path = record.stagingPath): boolean {
-  return mountedAt(path)?.source === `larder:${mountName(record.volume)}`;
+  return mountedAt(path)?.source === sourceName(record.volume);
 }
 
 function refuseForeign(path: string): void {
