@@ -15,14 +15,15 @@ export function canonicalJson(value: Json): string {
  * @param name the stored object as messages call it
  */
 export function parseCanonicalJson(name: string, bytes: Buffer): { readonly [key: string]: Json | undefined } {
-  const text = bytes.toString('utf8');
   let value: Json;
   try {
-    value = JSON.parse(text) as Json;
+    value = JSON.parse(bytes.toString('utf8')) as Json;
   } catch (error) {
     throw new CorruptError(`${name} is damaged: it is no JSON`, { cause: error, facts: { object: name } });
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value) || canonicalJson(value) !== text)
+  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
+  // The bytes, not the text: what is not UTF-8 decodes to text that looks canonical.
+  if (!isObject || !Buffer.from(canonicalJson(value), 'utf8').equals(bytes))
     throw new CorruptError(`${name} is damaged: it is not JSON in its canonical form`, { facts: { object: name } });
   return value as { readonly [key: string]: Json | undefined };
 }
