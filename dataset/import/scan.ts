@@ -355,7 +355,7 @@ export class Scanner {
       const source = column * from.count;
       for (let i = 0; i < count; i++) words[target + i] = from.words[source + chosen[i]!]!;
     }
-    const all = count === from.count;
+    const all = count === from.count && chosen.every((index, i) => index === i);
     const packed = all ? new Uint8Array(from.names) : packNames(pick(names ?? namesOf(from), chosen));
     let targets: Map<number, ByteString> | undefined;
     let base = 0;
