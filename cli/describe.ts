@@ -1,9 +1,28 @@
-import { type ByteString, textOf } from '../dataset/byte-string.ts';
+import { type ByteString, bytesOf, textOf } from '../dataset/byte-string.ts';
 import { type Digest, sha256, shortId } from '../dataset/digest.ts';
 import type { Entry, FileEntry } from '../dataset/entry.ts';
 import type { Version } from '../dataset/version.ts';
 import { formatBytes, formatDate, formatFileTime, formatMode, formatNumberOf, formatOctal } from './format.ts';
 import { bytesFields } from './output.ts';
+
+/** What somebody else wrote, without what a terminal would obey: control characters become `\\xNN`. */
+export function plainText(text: string): string {
+  return textOf(bytesOf(text));
+}
+
+/** A message's lines. */
+export function messageLines(message: string): string[] {
+  return message.replace(/\n+$/, '').split('\n').map(plainText);
+}
+
+/** The longest subject that is shown in a line with other things. */
+const SUBJECT_LIMIT = 72;
+
+/** A message's first line, cut where it would crowd out the rest. */
+export function subjectOf(message: string): string {
+  const subject = [...messageLines(message)[0]!];
+  return subject.length <= SUBJECT_LIMIT ? subject.join('') : `${subject.slice(0, SUBJECT_LIMIT - 1).join('')}…`;
+}
 
 /** A version as a JSON document has it. */
 export function versionDocument(version: Version): object {
@@ -19,7 +38,7 @@ export function sizeOfVersion(version: Pick<Version, 'entries' | 'bytes'>): stri
 /** `3f2a5c0d9b1e 2026-11-25 16:05 ada@lab  Add eight images`, for one line a version. */
 export function versionLine(version: Version, names: readonly string[], style: (text: string) => string): string {
   const decoration = names.length > 0 ? ` (${names.join(', ')})` : '';
-  const subject = version.message.split('\n', 1)[0]!;
+  const subject = subjectOf(version.message);
   return `${style(shortId(version.id))}${decoration} ${formatDate(version.time)} ${subject}`.trimEnd();
 }
 

@@ -4,6 +4,7 @@ import { nearestName, validateName } from '../dataset/names.ts';
 import { listBranches, listDatasets, listTags, readTag, type StoredRef } from '../dataset/refs.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { readVersion } from '../dataset/version.ts';
+import { subjectOf } from './describe.ts';
 import { formatBytes, formatCount, formatDate } from './format.ts';
 import type { Session } from './session.ts';
 import { type Column, formatTable } from './table.ts';
@@ -39,14 +40,7 @@ export async function printNames(
     const field = kind === 'branch' ? 'branch' : 'tag';
     output.document({ dataset, [field]: name, version: id, moved, entries, bytes, time, author, message });
     const shown = kind === 'snapshot' ? `${dataset}@${name}` : name;
-    rows.push([
-      shown,
-      shortId(id),
-      formatCount(entries),
-      formatBytes(bytes),
-      formatDate(time),
-      message.split('\n', 1)[0]!,
-    ]);
+    rows.push([shown, shortId(id), formatCount(entries), formatBytes(bytes), formatDate(time), subjectOf(message)]);
   }
   if (rows.length === 0) return;
   for (const line of formatTable([{ title: kind.toUpperCase() }, ...COLUMNS], rows)) output.line(line);

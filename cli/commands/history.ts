@@ -4,7 +4,7 @@ import { shortId } from '../../dataset/digest.ts';
 import { NotFoundError } from '../../dataset/errors.ts';
 import { pathHistory } from '../../dataset/history.ts';
 import { resolveName } from '../../dataset/refs.ts';
-import { entryDocument, versionDocument } from '../describe.ts';
+import { entryDocument, subjectOf, versionDocument } from '../describe.ts';
 import { formatBytes, formatDate, formatOctal } from '../format.ts';
 import { NAME_HELP, withExamples } from '../help.ts';
 import type { Start } from '../session.ts';
@@ -34,7 +34,7 @@ export function addHistory(program: Command, start: Start): void {
             : entry.type === 'file'
               ? `  ${formatBytes(entry.size)}, mode ${formatOctal(entry.mode)}`
               : `  ${entry.type}, mode ${formatOctal(entry.mode)}`;
-        const subject = at.message.split('\n', 1)[0]!;
+        const subject = subjectOf(at.message);
         output.line(
           `${output.style('yellow', shortId(at.id))} ${formatDate(at.time)} ${change.padEnd(8)}${what}  ${subject}`.trimEnd(),
         );

@@ -4,6 +4,7 @@ import { DEFAULT_BRANCH } from '../../dataset/names.ts';
 import { listBranches, listDatasets, listTags } from '../../dataset/refs.ts';
 import type { Repository } from '../../dataset/repository.ts';
 import { readVersion, type Version } from '../../dataset/version.ts';
+import { subjectOf } from '../describe.ts';
 import { formatBytes, formatCount, formatDate } from '../format.ts';
 import { withExamples } from '../help.ts';
 import { ofDataset, printNames, requireDataset } from '../names.ts';
@@ -91,5 +92,5 @@ function headCells({ branches, tags, head }: Summary): string[] {
   if (head === undefined) return ['-', ...counts, '-', '-', '-', ''];
   const { id, entries, bytes, time, message } = head.version;
   const at = head.branch === DEFAULT_BRANCH ? shortId(id) : `${head.branch} ${shortId(id)}`;
-  return [at, ...counts, formatCount(entries), formatBytes(bytes), formatDate(time), message.split('\n', 1)[0]!];
+  return [at, ...counts, formatCount(entries), formatBytes(bytes), formatDate(time), subjectOf(message)];
 }

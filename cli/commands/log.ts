@@ -3,7 +3,7 @@ import { shortId } from '../../dataset/digest.ts';
 import { log } from '../../dataset/history.ts';
 import { resolveName } from '../../dataset/refs.ts';
 import { countOption } from '../arguments.ts';
-import { sizeOfVersion, versionDocument, versionLine } from '../describe.ts';
+import { messageLines, plainText, sizeOfVersion, versionDocument, versionLine } from '../describe.ts';
 import { formatTimestamp } from '../format.ts';
 import { NAME_HELP, withExamples } from '../help.ts';
 import { namesOfVersions } from '../names.ts';
@@ -42,12 +42,12 @@ export function addLog(program: Command, start: Start): void {
           const decoration = here.length > 0 ? ` ${output.style('cyan', `(${here.join(', ')})`)}` : '';
           output.line(`${output.style('yellow', `version ${each.id}`)}${decoration}`);
           if (each.parents.length > 1) output.line(`Merge:   ${each.parents.map(shortId).join(' ')}`);
-          output.line(`Author:  ${each.author}`);
+          output.line(`Author:  ${plainText(each.author)}`);
           output.line(`Date:    ${formatTimestamp(each.time)}`);
           output.line(`Size:    ${sizeOfVersion(each)}`);
           if (each.message !== '') {
             output.line('');
-            for (const line of each.message.split('\n')) output.line(line === '' ? '' : `    ${line}`);
+            for (const line of messageLines(each.message)) output.line(line === '' ? '' : `    ${line}`);
           }
         }
         first = false;

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { resolveName } from '../../dataset/refs.ts';
 import { readVersion } from '../../dataset/version.ts';
-import { versionDocument } from '../describe.ts';
+import { messageLines, plainText, versionDocument } from '../describe.ts';
 import { formatBytes, formatCount, formatTimestamp } from '../format.ts';
 import { NAME_HELP, withExamples } from '../help.ts';
 import { namesOfVersions } from '../names.ts';
@@ -28,16 +28,16 @@ export function addShow(program: Command, start: Start): void {
         ['names', names.join(', ') || 'none'],
         ...version.parents.map((parent): [string, string] => ['parent', parent]),
         ['root', version.root],
-        ['author', version.author],
+        ['author', plainText(version.author)],
         ['date', formatTimestamp(version.time)],
         ['entries', formatCount(version.entries)],
         ['size', `${formatBytes(version.bytes)} (${formatCount(version.bytes)} bytes)`],
-        ...Object.entries(version.meta),
+        ...Object.entries(version.meta).map(([key, value]): [string, string] => [plainText(key), plainText(value)]),
       ];
       for (const [key, value] of fields) output.line(`${key.padEnd(8)} ${value}`);
       if (version.message === '') return;
       output.line('');
-      for (const line of version.message.split('\n')) output.line(line === '' ? '' : `    ${line}`);
+      for (const line of messageLines(version.message)) output.line(line === '' ? '' : `    ${line}`);
     });
   withExamples(command, [
     ['show emoji', 'The head of main'],

@@ -49,7 +49,7 @@ export function addVerify(program: Command, start: Start): void {
       }
       output.line(checked);
       throw new CorruptError(
-        `${formatNumberOf(bad, 'object')} damaged or missing in ${repository.location}: import what they held again, or copy them from another copy of the repository`,
+        `${formatNumberOf(bad, 'object')} damaged or missing in ${repository.location}: put them back from a copy of the repository`,
         { facts: found },
       );
     });
