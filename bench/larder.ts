@@ -27,13 +27,10 @@ export function larderIn(directory: string): LarderUnderTest {
   const run = (...args: string[]) => measure([program, ...args], { environment });
   const daemon = async () => (JSON.parse((await run('status', '--json')).stdout) as { pid: number }).pid;
   const stop = async () => {
-    for (const name of ['node.pid', 'keeper.pid']) {
-      try {
-        process.kill(Number(readFileSync(join(environment.LARDER_RUNTIME, name), 'utf8')), 'SIGTERM');
-      } catch {
-        // It does not run.
-      }
-    }
+    const { stdout } = await measure([program, 'status', '--json'], { environment, accept: [1] });
+    if (stdout === '') return;
+    const { pid, keeperPid } = JSON.parse(stdout) as { pid: number; keeperPid?: number };
+    for (const one of [pid, keeperPid]) if (one !== undefined) process.kill(one, 'SIGTERM');
   };
   return {
     repository: environment.LARDER_REPOSITORY,

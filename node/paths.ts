@@ -9,6 +9,7 @@ export interface RuntimePaths {
   readonly keeperSocket: string;
   /** Where the daemon and the keeper, started by `larder mount`, write their logs. */
   readonly log: string;
+  readonly keeperLog: string;
   /** The ring's mount point. */
   readonly ring: string;
   /** One mounted EROFS image a version, by its root digest. */
@@ -25,6 +26,7 @@ export function runtimePaths(directory: string): RuntimePaths {
     socket: join(directory, 'node.sock'),
     keeperSocket: join(directory, 'keeper.sock'),
     log: join(directory, 'node.log'),
+    keeperLog: join(directory, 'keeper.log'),
     ring: join(directory, 'ring'),
     images: join(directory, 'images'),
     workspaces: join(directory, 'workspaces'),

@@ -16,9 +16,7 @@ export LARDER_REPOSITORY="$scratch/repository" LARDER_CACHE="$scratch/cache" LAR
 finish() {
   status=$?
   larder unmount "$scratch/mounted" >/dev/null 2>&1 || true
-  for name in node keeper; do
-    [ ! -f "$LARDER_RUNTIME/$name.pid" ] || kill "$(cat "$LARDER_RUNTIME/$name.pid")" 2>/dev/null || true
-  done
+  for pid in $(larder status --json 2>/dev/null | grep -o '"[a-zA-Z]*[pP]id":[0-9]*' | cut -d: -f2); do kill "$pid" || true; done
   sleep 0.5
   umount -l "$scratch/mounted" 2>/dev/null || true
   rm -rf "$scratch" 2>/dev/null || true
