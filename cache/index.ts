@@ -39,9 +39,13 @@ const SCHEMA = `
 
 /** How long changes are gathered before they are written, in milliseconds; how many at most. */
 const GATHER = 1_000;
-const GATHER_MOST = 20_000;
+const GATHER_MOST = 2_000;
 
-const BATCH = 10_000;
+/** Rows read at once: the event loop waits so long. */
+const BATCH = 4_000;
+
+/** Files that are looked at at once while the index is made anew. */
+const STATS_AT_ONCE = 64;
 
 interface Row {
   readonly id: Buffer;
@@ -99,6 +103,15 @@ export function openIndex(cache: Cache): CacheIndex {
   });
   cache.onRemoved((id) => note(id, undefined));
 
+  const look = async (id: Digest) => {
+    try {
+      const { size } = await stat(cache.objectPath(id));
+      if (!changes.has(id)) note(id, size);
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw error;
+    }
+  };
+
   /** One folder of objects/ at a time: what the directory has and the index has not, and the other way round. */
   const reconcile = async () => {
     for (const fan of fans()) {
@@ -110,16 +123,11 @@ export function openIndex(cache: Cache): CacheIndex {
           .all(Buffer.from(fan.padEnd(64, '0'), 'hex'), Buffer.from(fan.padEnd(64, 'f'), 'hex'))
           .map(({ id }) => digestFromBytes(id)),
       );
-      for (const name of names) {
-        if (!isDigest(name) || indexed.delete(name)) continue;
-        try {
-          const { size } = await stat(`${layout.objects}/${fan}/${name}`);
-          if (!changes.has(name)) note(name, size);
-        } catch (error) {
-          if (!isErrno(error, 'ENOENT')) throw error;
-        }
-        if (closed) return;
+      const missing = names.filter(isDigest).filter((id) => !indexed.delete(id));
+      for (let at = 0; at < missing.length && !closed; at += STATS_AT_ONCE) {
+        await Promise.all(missing.slice(at, at + STATS_AT_ONCE).map(look));
       }
+      if (closed) return;
       // What is left was not there when the folder was listed; what came since is there now.
       for (const id of indexed) if (!cache.has(id)) note(id, undefined);
       await breathe();
