@@ -1,9 +1,10 @@
 import { importDirectory } from '../import.ts';
 import { openRepository } from '../repository.ts';
 
-/** For tests: an import in a process of its own. Prints the outcome. */
+/** For tests: an import in a process of its own. Prints that it begins, and the outcome. */
 const [location, source, dataset] = process.argv.slice(2) as [string, string, string];
 const repository = await openRepository(location);
+console.log('begins');
 const { outcome } = await importDirectory({
   repository,
   source,
