@@ -9,20 +9,22 @@ import {
   openSync,
   readdirSync,
   renameSync,
+  rmdirSync,
   rmSync,
 } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { type ByteString, bytesOf, textOf } from './byte-string.ts';
+import { type ByteString, bufferOf, bytesOf, textOf } from './byte-string.ts';
 import { batchOf } from './checkout/file-batch.ts';
+import { Layout } from './checkout/layout.ts';
 import { type PlacedChunk, planStretches, SourceNotSupported, type Stretch } from './checkout/plan.ts';
 import type { CheckoutReply, CheckoutTask, CheckoutWorkerData, ChunkTarget } from './checkout/worker.ts';
 import type { Digest } from './digest.ts';
-import type { FileEntry } from './entry.ts';
+import type { DirectoryEntry, FileEntry } from './entry.ts';
 import { ConflictError, InvalidError, isErrno } from './errors.ts';
 import { DeepPaths, fsPath } from './import/deep-path.ts';
 import { refOf } from './manifest/segments.ts';
 import { readAnySegment } from './manifest.ts';
-import { joinPath, parentOf } from './path.ts';
 import type { Repository } from './repository.ts';
 import { Pool } from './threads/pool.ts';
 
@@ -62,8 +64,8 @@ const TASKS_PER_THREAD = 3;
 
 /**
  * Makes a plain copy of a tree: contents, modes, times to the nanosecond, attributes, links and holes, and owners where root does it. Each
- * pack is read in its order, by several threads. A file gets its name once it is whole; a crash leaves at most files that begin with
- * `.larder-`.
+ * pack is read in its order, by several threads. Nothing is seen under its own name before it is whole; a crash leaves at most what begins
+ * with `.larder-`.
  */
 export async function checkout(
   repository: Repository,
@@ -72,23 +74,28 @@ export async function checkout(
   options: CheckoutOptions = {},
 ): Promise<CheckoutResult> {
   const target = bytesOf(resolve(directory));
-  prepareTarget(directory, options.force ?? false);
+  const isStaged = prepareTarget(directory, options.force ?? false);
   const ref = refOf(root, await readAnySegment(repository, root, options.signal));
   const totals = { totalFiles: ref?.entries ?? 0, totalBytes: ref?.bytes ?? 0 };
   const data: CheckoutWorkerData = {
     repository: repository.location,
     root: target,
+    isStaged,
     unique: `${process.pid}-${randomBytes(4).toString('hex')}`,
   };
   await using pool = new Pool<CheckoutTask, CheckoutReply>({
     module: new URL('./checkout/worker.ts', import.meta.url),
     data,
   });
-  const run = new Checkout(pool, target, totals, data.unique, options);
+  const layout = new Layout(target, data.unique, isStaged);
+  const run = new Checkout(pool, layout, totals, options);
   try {
+    if (isStaged) mkdirSync(bufferOf(layout.stage), 0o700);
     for await (const stretch of oneAhead(planStretches(repository, root, options.signal))) await run.write(stretch);
     return await run.finish();
   } catch (error) {
+    await pool.close();
+    if (isStaged) await rm(bufferOf(layout.stage), { recursive: true, force: true });
     if (!(error instanceof SourceNotSupported)) throw error;
     const path = textOf(error.file.path);
     throw new InvalidError(
@@ -102,9 +109,8 @@ export async function checkout(
 
 class Checkout {
   readonly #pool: Pool<CheckoutTask, CheckoutReply>;
-  readonly #root: ByteString;
+  readonly #layout: Layout;
   readonly #totals: { readonly totalFiles: number; readonly totalBytes: number };
-  readonly #unique: string;
   readonly #options: CheckoutOptions;
   readonly #deep = new DeepPaths();
   readonly #targetDeep = new DeepPaths();
@@ -114,20 +120,19 @@ class Checkout {
   #completing: Promise<void> = Promise.resolve();
   #files = 0;
   #bytes = 0;
-  #temporaries = 0;
+  /** The root and directories right in it, which are completed when they are at their places. */
+  readonly #outermost: DirectoryEntry[] = [];
   #lostXattrs = 0;
 
   constructor(
     pool: Pool<CheckoutTask, CheckoutReply>,
-    root: ByteString,
+    layout: Layout,
     totals: { readonly totalFiles: number; readonly totalBytes: number },
-    unique: string,
     options: CheckoutOptions,
   ) {
     this.#pool = pool;
-    this.#root = root;
+    this.#layout = layout;
     this.#totals = totals;
-    this.#unique = unique;
     this.#options = options;
   }
 
@@ -187,8 +192,10 @@ class Checkout {
 
     for (const { path, target } of links) this.#link(path, target);
     this.#count(links.length, 0);
-    if (complete.length === 0) return;
-    const task: CheckoutTask = { kind: 'directories', batch: batchOf(complete) };
+    const inner: DirectoryEntry[] = [];
+    for (const entry of complete) (entry.path.includes('/') ? inner : this.#outermost).push(entry);
+    if (inner.length === 0) return;
+    const task: CheckoutTask = { kind: 'directories', batch: batchOf(inner), moved: false };
     this.#completing = this.#completing.then(() => this.#run(task, () => {}));
     // It is waited for at the end; a failure comes out then, or at the next stretch.
     this.#completing.catch((error: unknown) => {
@@ -200,6 +207,12 @@ class Checkout {
     await this.#completing;
     await this.#settle();
     this.#deep.close();
+    if (this.#layout.isStaged) {
+      for (const { path } of this.#outermost)
+        if (path !== '') renameSync(bufferOf(this.#layout.place(path, true)), bufferOf(this.#layout.final(path)));
+      rmdirSync(bufferOf(this.#layout.stage));
+    }
+    await this.#run({ kind: 'directories', batch: batchOf(this.#outermost), moved: true }, () => {});
     this.#targetDeep.close();
     if (this.#lostXattrs > 0)
       this.#options.onWarning?.(`the file system at the target keeps no attributes: ${this.#lostXattrs} were left out`);
@@ -246,7 +259,7 @@ class Checkout {
   }
 
   #makeDirectory(path: ByteString): void {
-    const at = this.#reach(path);
+    const at = fsPath(this.#deep.reach(this.#layout.place(path, true)));
     try {
       // Open for its owner only until it has its own mode.
       mkdirSync(at, 0o700);
@@ -266,8 +279,7 @@ class Checkout {
 
   /** An empty file of the whole length, beside the one that it becomes. */
   #makeTemporary(file: FileEntry): ByteString {
-    const name = `.larder-${this.#unique}-0-${this.#temporaries++}` as ByteString;
-    const temporary = joinPath(parentOf(file.path)!, name);
+    const temporary = this.#layout.temporaryFor(file.path, 0);
     const fd = openSync(
       this.#reach(temporary),
       constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
@@ -282,12 +294,12 @@ class Checkout {
   }
 
   #link(path: ByteString, target: ByteString): void {
-    const from = fsPath(this.#targetDeep.reach(joinPath(this.#root, target)));
+    const from = fsPath(this.#targetDeep.reach(this.#layout.place(target)));
     try {
       linkSync(from, this.#reach(path));
     } catch (error) {
       if (!isErrno(error, 'EEXIST')) throw error;
-      const temporary = joinPath(parentOf(path)!, `.larder-${this.#unique}-0-${this.#temporaries++}` as ByteString);
+      const temporary = this.#layout.temporaryFor(path, 0);
       linkSync(from, this.#reach(temporary));
       renameSync(this.#reach(temporary), this.#reach(path));
       // Where both were names of one file already, rename(2) does nothing.
@@ -296,7 +308,7 @@ class Checkout {
   }
 
   #reach(path: ByteString): string | Buffer {
-    return fsPath(this.#deep.reach(path === '' ? this.#root : joinPath(this.#root, path)));
+    return fsPath(this.#deep.reach(this.#layout.place(path)));
   }
 }
 
@@ -316,15 +328,18 @@ async function* oneAhead<T>(source: AsyncGenerator<T>): AsyncGenerator<T> {
   }
 }
 
-function prepareTarget(directory: string, force: boolean): void {
+/** Makes the target if need be. Whether it is empty. */
+function prepareTarget(directory: string, force: boolean): boolean {
   mkdirSync(resolve(directory), { recursive: true });
-  if (!force && readdirSync(directory).length > 0)
+  const isEmpty = readdirSync(directory).length === 0;
+  if (!isEmpty && !force)
     throw new ConflictError(
       `${directory} is not empty; choose a directory that is empty or not there, or use --force`,
       {
         facts: { directory },
       },
     );
+  return isEmpty;
 }
 
 /** Neighbouring chunks of a pack that one task reads together. */

@@ -10,12 +10,14 @@ import { packKey } from '../keys.ts';
 import { openRepository } from '../repository.ts';
 import { serve } from '../threads/serve.ts';
 import { type EntryBatch, metadataAt } from './file-batch.ts';
+import { Layout } from './layout.ts';
 import { Writer } from './writer.ts';
 
 export interface CheckoutWorkerData {
   readonly repository: string;
   readonly root: ByteString;
   readonly unique: string;
+  readonly isStaged: boolean;
 }
 
 /** A chunk, and where its bytes go. */
@@ -43,16 +45,16 @@ export type CheckoutTask =
   | { readonly kind: 'plain'; readonly batch: EntryBatch; readonly contents: readonly (Uint8Array | ByteString)[] }
   /** Gives unfinished files their names. */
   | { readonly kind: 'finish'; readonly batch: EntryBatch; readonly temporaries: readonly ByteString[] }
-  /** Sets the metadata of directories. */
-  | { readonly kind: 'directories'; readonly batch: EntryBatch };
+  /** Sets the metadata of directories. `moved`: they are at their places already. */
+  | { readonly kind: 'directories'; readonly batch: EntryBatch; readonly moved: boolean };
 
 export interface CheckoutReply {
   readonly lostXattrs: number;
 }
 
-const { repository: location, root, unique } = workerData as CheckoutWorkerData;
+const { repository: location, root, unique, isStaged } = workerData as CheckoutWorkerData;
 const repository = await openRepository(location);
-const writer = new Writer(root, `${unique}-${threadId}`);
+const writer = new Writer(new Layout(root, unique, isStaged), threadId);
 let scratch = Buffer.allocUnsafeSlow(1 << 20);
 
 serve<CheckoutTask>(async (task) => {
@@ -72,7 +74,7 @@ serve<CheckoutTask>(async (task) => {
         writer.finish(temporary, task.batch.paths[i]!, metadataAt(task.batch, i));
       break;
     case 'directories':
-      for (const [i, path] of task.batch.paths.entries()) writer.directory(path, metadataAt(task.batch, i));
+      for (const [i, path] of task.batch.paths.entries()) writer.directory(path, metadataAt(task.batch, i), task.moved);
       break;
   }
   const { lostXattrs } = writer;

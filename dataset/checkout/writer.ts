@@ -3,6 +3,7 @@ import {
   constants,
   fchmodSync,
   fchownSync,
+  fstatSync,
   lchownSync,
   openSync,
   renameSync,
@@ -15,46 +16,47 @@ import { fsetxattr } from '../../system/calls/xattr.ts';
 import type { ByteString } from '../byte-string.ts';
 import { isErrno } from '../errors.ts';
 import { DeepPaths, fsPath } from '../import/deep-path.ts';
-import { joinPath, parentOf } from '../path.ts';
+import { parentOf } from '../path.ts';
 import type { Metadata } from './file-batch.ts';
+import type { Layout } from './layout.ts';
 
-/** Writes entries below a directory. A file has its own name only once it is whole and has its metadata. */
+/** Writes entries of a checkout, in a worker thread. A file that others may see has its own name only once it is whole. */
 export class Writer {
-  readonly #root: ByteString;
-  readonly #prefix: string;
-  readonly #isRoot = process.getuid?.() === 0;
+  readonly #layout: Layout;
+  readonly #thread: number;
+  readonly #isRoot = process.geteuid?.() === 0;
+  readonly #umask = process.umask();
   readonly #deep = new DeepPaths();
-  #count = 0;
+  /** The directory of the last file made, and whom files belong to that are made there. */
+  #made: { readonly directory: ByteString | undefined; readonly uid: number; readonly gid: number } | undefined;
   /** Attributes that the file system refused to keep. */
   lostXattrs = 0;
 
-  /** @param unique a part of temporary names that no other writer has */
-  constructor(root: ByteString, unique: string) {
-    this.#root = root;
-    this.#prefix = `.larder-${unique}-`;
+  constructor(layout: Layout, thread: number) {
+    this.#layout = layout;
+    this.#thread = thread;
   }
 
   /** A file of these bytes. */
   file(path: ByteString, bytes: Uint8Array, metadata: Metadata): void {
-    const temporary = this.temporaryFor(path);
-    const fd = this.#create(temporary);
+    const temporary = this.#layout.temporaryFor(path, this.#thread);
+    // Without set-user-id and the like until it is whole.
+    const mode = metadata.mode & 0o777 & ~this.#umask;
+    const at = this.#reach(temporary);
+    const fd = openSync(at, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, mode);
     try {
       try {
-        for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at);
-        this.#describe(fd, metadata);
+        for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done);
+        const owner = this.#ownerOf(fd, path);
+        this.#describe(fd, metadata, { mode, ...owner });
       } finally {
         closeSync(fd);
       }
       this.#rename(temporary, path);
     } catch (error) {
-      this.discard(temporary);
+      this.#discard(temporary);
       throw error;
     }
-  }
-
-  /** A name beside `path` for its unfinished file. */
-  temporaryFor(path: ByteString): ByteString {
-    return joinPath(parentOf(path)!, `${this.#prefix}${this.#count++}` as ByteString);
   }
 
   /** Writes a part of an unfinished file. */
@@ -79,7 +81,7 @@ export class Writer {
   }
 
   symlink(path: ByteString, target: ByteString, metadata: Metadata): void {
-    const temporary = this.temporaryFor(path);
+    const temporary = this.#layout.temporaryFor(path, this.#thread);
     const at = this.#reach(temporary);
     symlinkSync(fsPath(target), at);
     if (this.#isRoot) lchownSync(at, metadata.uid, metadata.gid);
@@ -87,10 +89,11 @@ export class Writer {
     this.#rename(temporary, path);
   }
 
-  /** Sets a directory's metadata, once all that is in it is there. */
-  directory(path: ByteString, metadata: Metadata): void {
+  /** Sets a directory's metadata, once all that is in it is there. `moved`: it is at its place already. */
+  directory(path: ByteString, metadata: Metadata, moved: boolean): void {
+    const at = moved ? this.#layout.final(path) : this.#layout.place(path, true);
     const fd = openSync(
-      this.#reach(path),
+      fsPath(this.#deep.reach(at)),
       constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW | constants.O_NONBLOCK,
     );
     try {
@@ -100,25 +103,24 @@ export class Writer {
     }
   }
 
-  discard(temporary: ByteString): void {
-    try {
-      unlinkSync(this.#reach(temporary));
-    } catch (error) {
-      if (!isErrno(error, 'ENOENT')) throw error;
+  /** Whom a file belongs to that was just made: the same for all of a directory, so one is asked. */
+  #ownerOf(fd: number, path: ByteString): { readonly uid: number; readonly gid: number } {
+    const directory = parentOf(path);
+    if (this.#made === undefined || this.#made.directory !== directory) {
+      const { uid, gid } = fstatSync(fd);
+      this.#made = { directory, uid, gid };
     }
+    return this.#made;
   }
 
-  #create(path: ByteString): number {
-    return openSync(
-      this.#reach(path),
-      constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
-      0o600,
-    );
-  }
-
-  #describe(fd: number, { mode, uid, gid, mtimeSeconds, mtimeNanos, xattrs }: Metadata): void {
+  /** @param has what the file is known to have: that need not be set */
+  #describe(
+    fd: number,
+    { mode, uid, gid, mtimeSeconds, mtimeNanos, xattrs }: Metadata,
+    has?: { readonly mode: number; readonly uid: number; readonly gid: number },
+  ): void {
     // The owner first: a change of owner takes set-user-id away.
-    if (this.#isRoot) fchownSync(fd, uid, gid);
+    if (this.#isRoot && (has?.uid !== uid || has.gid !== gid)) fchownSync(fd, uid, gid);
     for (const { name, value } of xattrs ?? [])
       try {
         fsetxattr(fd, name, value);
@@ -126,16 +128,24 @@ export class Writer {
         if (!isErrno(error, 'ENOTSUP') && !isErrno(error, 'EOPNOTSUPP')) throw error;
         this.lostXattrs++;
       }
-    fchmodSync(fd, mode);
+    if (has?.mode !== mode) fchmodSync(fd, mode);
     futimens(fd, 'omit', { seconds: mtimeSeconds, nanos: mtimeNanos });
   }
 
   #rename(temporary: ByteString, path: ByteString): void {
     // The second name is reached through the same open directory as the first.
-    renameSync(this.#reach(temporary), this.#reach(path));
+    if (temporary !== path) renameSync(this.#reach(temporary), this.#reach(path));
+  }
+
+  #discard(temporary: ByteString): void {
+    try {
+      unlinkSync(this.#reach(temporary));
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw error;
+    }
   }
 
   #reach(path: ByteString): string | Buffer {
-    return fsPath(this.#deep.reach(joinPath(this.#root, path)));
+    return fsPath(this.#deep.reach(this.#layout.place(path)));
   }
 }
