@@ -37,7 +37,8 @@ export interface LocatedPart extends Part {
 export type CrewOrder =
   | {
       readonly job: number;
-      readonly repository: { readonly id: string; readonly location: string };
+      /** `direct`: the worker opens it itself. */
+      readonly repository: { readonly id: string; readonly location: string; readonly direct: boolean };
       readonly task: PackJob | FileJob;
     }
   /** Somebody waits for this object: show it at once, not with the rest of its batch. */

@@ -1,6 +1,7 @@
 /** A worker thread of the cache: reads packs, checks what is in them, and writes objects. Its work comes from `Crew`. */
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Digest } from '../dataset/digest.ts';
+import { openRepository, type Repository } from '../dataset/repository.ts';
 import { PortBuckets } from './bucket-port.ts';
 import type { CrewOrder, CrewReport, CrewStart } from './crew-protocol.ts';
 import { errorMessage } from './error-message.ts';
@@ -30,6 +31,19 @@ const writer = new ObjectWriter({
   onRetired: (retired) => report({ retired }),
 });
 
+/** Repositories that this thread reads by itself. */
+const repositories = new Map<string, Promise<Repository>>();
+
+function opened(location: string): Promise<Repository> {
+  let repository = repositories.get(location);
+  if (!repository) {
+    repository = openRepository(location);
+    repositories.set(location, repository);
+    repository.catch(() => repositories.delete(location));
+  }
+  return repository;
+}
+
 function isWanted(id: Digest): boolean {
   for (const map of maps.values()) if (map.has(id)) return true;
   return urgent.has(id);
@@ -47,11 +61,13 @@ function start(order: JobOrder): void {
 }
 
 async function work({ job, repository, task }: JobOrder, signal: AbortSignal): Promise<void> {
-  const source = { ...repository, bucket: portBuckets.bucket(job, repository.location, signal) };
   try {
+    const source = repository.direct
+      ? await opened(repository.location)
+      : { ...repository, bucket: portBuckets.bucket(job, repository.location, signal) };
     if (task.kind === 'pack')
       await unpack({ repository: source, pack: task.pack, writer, isWanted, isUrgent: (id) => urgent.has(id) });
-    else await assembleFile({ repository: source, id: task.id, parts: task.parts, writer });
+    else await assembleFile({ repository: source, id: task.id, parts: task.parts, writer, signal });
     report({ done: job });
   } catch (error) {
     report({ done: job, error: errorMessage(error) });
@@ -82,6 +98,7 @@ async function close(): Promise<void> {
   await Promise.all([...running.values()].map(({ ended }) => ended));
   clearTimeout(idle);
   writer.close();
+  for (const repository of await Promise.all(repositories.values())) await repository.bucket.close();
   port.close();
   buckets.close();
 }

@@ -39,10 +39,13 @@ export interface CrewOptions {
   readonly cache: Cache;
   /** How many threads; one a core that can be spared, four at most, where it is not said. */
   readonly threads?: number;
+  /** Whether workers may open a repository themselves, by its location, rather than read through this thread. */
+  readonly readDirectly?: (repository: Repository) => boolean;
 }
 
 export function createCrew({
   cache,
+  readDirectly = () => false,
   threads = Math.max(1, Math.min(4, availableParallelism() - 1)),
 }: CrewOptions): Crew {
   const members: Member[] = [];
@@ -125,7 +128,11 @@ export function createCrew({
           else resolve();
         },
       });
-      order(member, { job, repository: { id: repository.id, location: repository.location }, task });
+      order(member, {
+        job,
+        repository: { id: repository.id, location: repository.location, direct: readDirectly(repository) },
+        task,
+      });
       const whole =
         task.kind === 'file' ? task.parts.reduce((sum, { location }) => sum + (location?.stored ?? 0), 0) : 0;
       return {

@@ -103,6 +103,18 @@ describe('hydrating', () => {
       if (!key.startsWith('repository')) expect(count, key).toBeLessThanOrEqual(2);
   });
 
+  it('has its workers read a directory themselves where it may', async () => {
+    const version = await buildVersion(repository, {
+      ...randomFiles(50, 20_000),
+      large: [randomBytes(90_000), 5, randomBytes(9)],
+    });
+    const bring = hydrator({ readDirectly: () => true });
+    bring.register(version.staged);
+    await Promise.all([...version.files.values()].map(({ id }) => bring.hydrate(id)));
+    expectWhole(version);
+    expect(bucket.readsOf('packs/')).toBe(0);
+  });
+
   it('takes only what a staged version has, from a pack that holds more', async () => {
     const files = randomFiles(40, 10_000);
     const all = await buildVersion(repository, files);

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../dataset/digest.ts';
 import { CorruptError, InvalidError, LarderError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
 import type { Cache } from './cache.ts';
-import { createCrew } from './crew.ts';
+import { type CrewOptions, createCrew } from './crew.ts';
 import type { FileJob } from './crew-protocol.ts';
 import { globMatcher } from './glob.ts';
 import { JobQueue, type Share } from './job-queue.ts';
@@ -59,6 +59,8 @@ export interface HydratorOptions {
   /** What all of them may hold, in bytes: fewer are read at a time where this is less than they need. */
   readonly memory?: number;
   readonly threads?: number;
+  /** See `CrewOptions`: for repositories in a directory, whose bucket nothing wraps. */
+  readonly readDirectly?: CrewOptions['readDirectly'];
   /** Asked when the disk is full. True: there is room now, try again. */
   readonly makeRoom?: () => Promise<boolean>;
 }
@@ -89,8 +91,8 @@ interface Quest {
 }
 
 export function createHydrator(options: HydratorOptions): Hydrator {
-  const { cache, patience = 30_000, reads = 8, memory = 512 * 1024 * 1024, threads, makeRoom } = options;
-  const crew = createCrew({ cache, threads });
+  const { cache, patience = 30_000, reads = 8, memory = 512 * 1024 * 1024, threads, readDirectly, makeRoom } = options;
+  const crew = createCrew({ cache, threads, readDirectly });
   const queue = new JobQueue(crew, Math.max(1, Math.min(reads, Math.floor(memory / JOB_BYTES))));
   const segments = new SegmentReader();
   const sources = new Map<StagedSource, () => void>();
@@ -177,7 +179,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
         signal.throwIfAborted();
         if (cache.has(id)) return 'ready';
         const full = error instanceof UnavailableError && error.facts.full === true;
-        if (error instanceof InvalidError) throw error;
+        if (error instanceof InvalidError || isMistake(error)) throw error;
         if (error instanceof CorruptError) {
           // Another chunk of the pack may be the damaged one, or the whole was written anew elsewhere.
           if (byPiece && fresh) throw error;
@@ -364,6 +366,11 @@ function fileJob(id: Digest, { content, locations }: Place): FileJob {
     id,
     parts: content.parts.map(({ chunk, length }) => (chunk === undefined ? { length } : located(chunk, length))),
   };
+}
+
+/** A mistake in the program, which no second try mends: neither an error of ours nor of the system. */
+function isMistake(error: unknown): boolean {
+  return !(error instanceof LarderError) && (error as NodeJS.ErrnoException).code === undefined;
 }
 
 function lastError(id: Digest, error: unknown, patience: number): Error {

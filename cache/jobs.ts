@@ -14,6 +14,7 @@ export interface UnpackOptions {
   readonly isWanted: (id: Digest) => boolean;
   /** Whether somebody waits for it. */
   readonly isUrgent: (id: Digest) => boolean;
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -21,7 +22,7 @@ export interface UnpackOptions {
  * content id, so nothing more need be known of it; parts of larger files are passed over.
  * @throws CorruptError where the pack is damaged; what was read before stays
  */
-export async function unpack({ repository, pack, writer, isWanted, isUrgent }: UnpackOptions): Promise<void> {
+export async function unpack({ repository, pack, writer, isWanted, isUrgent, signal }: UnpackOptions): Promise<void> {
   try {
     await streamPack(
       repository,
@@ -31,6 +32,7 @@ export async function unpack({ repository, pack, writer, isWanted, isUrgent }: U
         writer.put(id, bytes);
         if (isUrgent(id)) writer.flush();
       },
+      signal,
     );
   } finally {
     writer.flush();
@@ -43,6 +45,7 @@ export interface AssembleOptions {
   /** In order; one part without a hole is a file of one chunk. */
   readonly parts: readonly LocatedPart[];
   readonly writer: ObjectWriter;
+  readonly signal?: AbortSignal;
 }
 
 /** Chunks read ahead of the one that is being written: with it, this many are in memory. */
@@ -53,7 +56,7 @@ const READ_AHEAD = 3;
  * before any is read.
  * @throws CorruptError where a chunk is damaged or the parts are another object's
  */
-export async function assembleFile({ repository, id, parts, writer }: AssembleOptions): Promise<void> {
+export async function assembleFile({ repository, id, parts, writer, signal }: AssembleOptions): Promise<void> {
   if (writer.has(id)) return writer.flush();
   const only = parts.length === 1 ? parts[0]!.chunk : undefined;
   const named =
@@ -73,7 +76,7 @@ export async function assembleFile({ repository, id, parts, writer }: AssembleOp
     const ahead: Promise<Buffer | undefined>[] = [];
     const start = (at: number) => {
       const location = parts[at]?.location;
-      const chunk = location ? readChunk(repository, location) : Promise.resolve(undefined);
+      const chunk = location ? readChunk(repository, location, signal) : Promise.resolve(undefined);
       // Met in its turn; until then a failure must not count as unhandled.
       chunk.catch(() => {});
       ahead.push(chunk);
