@@ -6,6 +6,7 @@ import { type CacheIndex, openIndex } from '../cache/index.ts';
 import { type KnownVersions, openKnownVersions } from '../cache/known-versions.ts';
 import type { Digest } from '../dataset/digest.ts';
 import { UnavailableError } from '../dataset/errors.ts';
+import type { Repository } from '../dataset/repository.ts';
 import { type KeptRing, openKeptRing } from '../mount/keeper-ring.ts';
 import { mountAt } from '../mount/mount-table.ts';
 import { type RuntimePaths, runtimePaths } from './paths.ts';
@@ -42,6 +43,14 @@ export interface NodeOptions {
 
 export const DEFAULT_DEADLINE = 60_000;
 
+/** What hydrating may hold at a time, in bytes. */
+const HYDRATE_MEMORY = 256 * 2 ** 20;
+
+/** A repository whose files the hydrator's threads can read themselves. */
+function isDirectory({ location }: Repository): boolean {
+  return location.startsWith('/');
+}
+
 export async function openNode(options: NodeOptions): Promise<Node> {
   const { deadline = DEFAULT_DEADLINE, onWarning } = options;
   mkdirSync(options.runtime, { recursive: true, mode: 0o700 });
@@ -54,7 +63,9 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   for (const folder of [cache.layout.images, cache.layout.workspaces, paths.staged]) sweepTemporaries(folder);
   const index = stack.use(openIndex(cache));
   const known = openKnownVersions(cache.layout);
-  const hydrator = stack.use(createHydrator({ cache, patience: deadline }));
+  const hydrator = stack.use(
+    createHydrator({ cache, patience: deadline, readDirectly: isDirectory, memory: HYDRATE_MEMORY }),
+  );
   const repositories = stack.adopt(createRepositories(), (opened) => opened.close());
   const resolve = async (id: string, signal: AbortSignal) => {
     const outcome = await hydrator.hydrate(id as Digest, { signal });
