@@ -247,9 +247,16 @@ describe.skipIf(!canMount)('a snapshot of a live workspace', () => {
     const program = `
       import { freeze } from ${JSON.stringify(join(import.meta.dirname, '../system/calls.ts'))};
       import * as calls from ${JSON.stringify(join(import.meta.dirname, 'snapshot.ts'))};
-      import { openSync, watch } from 'node:fs';
-      const work = calls.cloneWorkspace({ file: ${JSON.stringify(file)}, at: ${JSON.stringify(at)}, clone: ${JSON.stringify(join(dir, 'clone'))} });
-      work.catch(() => {});
+      import { openSync, rmSync } from 'node:fs';
+      const options = { file: ${JSON.stringify(file)}, at: ${JSON.stringify(at)}, clone: ${JSON.stringify(join(dir, 'clone'))} };
+      // Again and again: a clone may be done before we look, and is refused while we look.
+      const work = async () => {
+        for (;;) {
+          rmSync(options.clone, { force: true });
+          await calls.cloneWorkspace(options).catch(() => {});
+        }
+      };
+      work();
       // As soon as another freeze is refused, the first one stands.
       const fd = openSync(${JSON.stringify(at)}, 'r');
       for (;;) {
