@@ -77,7 +77,7 @@ export async function commitChanges(options: CommitOptions): Promise<CommitResul
   await using stack = new AsyncDisposableStack();
   const pool = options.pool ?? stack.use(readingPool());
   const index = stack.use(openChunkIndex(repository));
-  const chunks = new ChunkStore(repository, index, signal);
+  const chunks = new ChunkStore(repository, index, base !== undefined, signal);
 
   async function* resolved(): AsyncGenerator<EntryChange[]> {
     yield* readChanges(rest(first, batches), {

@@ -13,7 +13,14 @@ import type { StoredChunk } from './read-changes.ts';
 import { SLAB_CHUNK, Slab } from './slab.ts';
 
 /** Locations of this run that are remembered; older ones are asked of the index. */
-const REMEMBERED = 32_768;
+const REMEMBERED = 8_192;
+
+/** Chunks of one pack: of tiny ones, a whole pack's worth would be too many to keep track of in memory. */
+const PACKED_TOGETHER = 8_192;
+
+/** Chunks that may be stored before it is asked what others stored, where this machine's index is known to be of use. */
+const UNASKED = 256;
+const UNASKED_BYTES = 16 << 20;
 
 /** What a run stored. */
 export interface StoredTotals {
@@ -32,6 +39,7 @@ export interface StoredTotals {
 export class ChunkStore implements ManifestSink {
   readonly #repository: Repository;
   readonly #index: ChunkIndex;
+  readonly #isIndexKept: boolean;
   readonly #signal: AbortSignal | undefined;
   readonly #builder: PackBuilder;
   /** Chunks of packs that are not durable yet. */
@@ -42,6 +50,7 @@ export class ChunkStore implements ManifestSink {
   /** Whether packs of earlier runs are there. */
   readonly #present = new Map<Digest, boolean>();
   #slab = Slab.create();
+  #together = 0;
   /** All that the index has, where it was empty when this run began: then new chunks are not looked for in it. */
   #filter: ChunkFilter | undefined;
   #next = Promise.withResolvers<void>();
@@ -49,7 +58,12 @@ export class ChunkStore implements ManifestSink {
   #chunks = 0;
   #bytes = 0;
 
-  constructor(repository: Repository, index: ChunkIndex, signal?: AbortSignal) {
+  /**
+   * @param isIndexKept whether the index is known to have most of what is stored: then a small change is stored without looking
+   * through the repository for more
+   */
+  constructor(repository: Repository, index: ChunkIndex, isIndexKept: boolean, signal?: AbortSignal) {
+    this.#isIndexKept = isIndexKept;
     this.#repository = repository;
     this.#index = index;
     this.#signal = signal;
@@ -68,7 +82,7 @@ export class ChunkStore implements ManifestSink {
   store(chunk: StoredChunk): Promise<void> | undefined {
     const { id } = chunk;
     if (this.#unlocated.has(id) || this.#located.has(id)) return undefined;
-    if (!this.#refreshed) return this.#refresh().then(() => this.store(chunk));
+    if (this.#mustRefresh()) return this.#refresh().then(() => this.store(chunk));
     const known = this.#find(id);
     if (known === undefined) return this.#add(chunk);
     const present = this.#isPresent(known.pack);
@@ -96,11 +110,16 @@ export class ChunkStore implements ManifestSink {
     this.#index.insertSegment(digest, []);
   }
 
+  #mustRefresh(): boolean {
+    if (this.#refreshed) return false;
+    return !this.#isIndexKept || this.#chunks >= UNASKED || this.#bytes >= UNASKED_BYTES;
+  }
+
   /** Learns what others stored. What cannot be read is only stored again. */
   async #refresh(): Promise<void> {
     await this.#index.refresh(this.#repository, { signal: this.#signal });
     this.#refreshed = true;
-    if (this.#index.size === 0) this.#filter = new ChunkFilter();
+    if (!this.#isIndexKept && this.#index.size === 0) this.#filter = new ChunkFilter();
   }
 
   /** Where a chunk lies that this run has not just stored. */
@@ -125,7 +144,13 @@ export class ChunkStore implements ManifestSink {
     this.#unlocated.set(id, slab);
     this.#chunks++;
     this.#bytes += length;
-    return this.#builder.add({ id, length, codec, bytes: kept, wholeFile: whole });
+    const added = this.#builder.add({ id, length, codec, bytes: kept, wholeFile: whole });
+    if (++this.#together < PACKED_TOGETHER) return added;
+    this.#together = 0;
+    return added.then(() => {
+      // Begins to write what there is. A failure comes out of the next chunk, or of `flush`.
+      this.#builder.flush().catch(() => undefined);
+    });
   }
 
   #durable(pack: Digest, locations: readonly ChunkLocation[]): void {
