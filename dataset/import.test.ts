@@ -153,6 +153,7 @@ describe('importing a directory', () => {
     // 24 directories of 200 bytes: more than PATH_MAX.
     const script = `cd "$1"; for i in $(seq 24); do n=$(printf "%0200d" $i); mkdir $n; cd $n; echo "level $i $(seq 200)" > file; ln -s file link; ln file name; done; touch -d @1000000000.5 .`;
     execFileSync('bash', ['-c', script, 'bash', source]);
+    await settle();
     const { version } = await run();
     expect(version.entries).toBe(1 + 24 * 4);
     const again = await run();
