@@ -125,12 +125,14 @@ class Walk {
         if (stretch !== undefined) await enter(stretch);
         else {
           if (current.scanned?.listed === 'anew') onListed(current.path, current.scanned.digest);
+          forget(current);
           stack.pop();
         }
         continue;
       }
       const index = top.at++;
       if (index === piece.count) {
+        forget(current);
         stack.pop();
         continue;
       }
@@ -280,6 +282,14 @@ function item(path: ByteString, stretch?: Stretch): Item {
     previous: undefined,
     next: undefined,
   };
+}
+
+/** What was given is not kept until all that is beside it is given too. */
+function forget(given: Item): void {
+  given.scanned = undefined;
+  given.piece = undefined;
+  given.names = [];
+  given.below = [];
 }
 
 /** Puts an item into the list before another. */
