@@ -43,9 +43,9 @@ export async function benchImport(scratch: string): Promise<Row[]> {
     {
       name: 'cp -a',
       prepare: async () => {},
-      first: () => measure(['cp', '-a', source, at('copy')]),
+      first: () => measure(['cp', '-a', '--reflink=never', source, at('copy')]),
       again: () => measure(['cp', '-a', '--update', source, at('copy')]),
-      restore: (target) => measure(['cp', '-a', at('copy'), target]),
+      restore: (target) => measure(['cp', '-a', '--reflink=never', at('copy'), target]),
     },
     {
       name: 'restic',

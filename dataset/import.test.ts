@@ -480,16 +480,13 @@ describe('a directory that changes while it is imported', () => {
 
   it('leaves out a file that goes before it is read, and finds it when it is back', async () => {
     for (let i = 0; i < 2000; i++) write(`d${i % 20}/f${i}`, `${i} `.repeat(200));
-    const child = spawn('bash', [
-      '-c',
-      'while :; do for i in "$1"/d1*/f*5; do mv "$i" "$i.away"; mv "$i.away" "$i"; done; done',
-      'bash',
-      source,
-    ]);
+    const script = 'while :; do for i in "$1"/d1*/f*5; do mv "$i" "$i.away"; mv "$i.away" "$i"; done; done';
+    const child = spawn('bash', ['-c', script, 'bash', source], { detached: true });
     try {
       for (let i = 0; i < 3; i++) await run();
     } finally {
-      child.kill('SIGKILL');
+      // The whole group: an `mv` that outlives its shell would change the directory once more.
+      process.kill(-child.pid!, 'SIGKILL');
       await new Promise((resolve) => child.once('exit', resolve));
     }
     await settle();

@@ -55,6 +55,9 @@ export interface CheckoutReply {
 const { repository: location, root, unique, isStaged } = workerData as CheckoutWorkerData;
 const repository = await openRepository(location);
 const writer = new Writer(new Layout(root, unique, isStaged), threadId);
+/** What most runs fit into, in bytes, and such memory while no task uses it. */
+const RUN = 5 << 20;
+const spare: Buffer[] = [];
 let scratch = Buffer.allocUnsafeSlow(1 << 20);
 
 serve<CheckoutTask>(async (task) => {
@@ -85,17 +88,24 @@ serve<CheckoutTask>(async (task) => {
 async function writeChunks(pack: Digest, chunks: readonly ChunkTarget[], batch: EntryBatch): Promise<void> {
   const start = chunks[0]!.offset;
   const last = chunks.at(-1)!;
-  const run = await readRun(pack, start, last.offset + last.stored - start);
+  const length = last.offset + last.stored - start;
+  // Used again: fresh memory costs as much as filling it.
+  let memory = spare.pop();
+  if (memory === undefined || memory.length < length) memory = Buffer.allocUnsafeSlow(Math.max(length, RUN));
+  const run = memory.subarray(0, length);
+  await readRun(pack, start, run);
   for (const chunk of chunks) {
     const stored = run.subarray(chunk.offset - start, chunk.offset - start + chunk.stored);
     const bytes = restore(pack, chunk, stored);
     for (const index of chunk.files) writer.file(batch.paths[index]!, bytes, metadataAt(batch, index));
     for (const { temporary, at } of chunk.parts) writer.part(temporary, at, bytes);
   }
+  if (memory.length === RUN) spare.push(memory);
 }
 
-async function readRun(pack: Digest, offset: number, length: number): Promise<Buffer> {
-  const run = Buffer.allocUnsafeSlow(length);
+/** Fills `run` with the pack's bytes from `offset` on. */
+async function readRun(pack: Digest, offset: number, run: Buffer): Promise<void> {
+  const { length } = run;
   let done = 0;
   try {
     const { body } = await repository.bucket.get(packKey(pack), { range: { offset, length } });
@@ -109,7 +119,6 @@ async function readRun(pack: Digest, offset: number, length: number): Promise<Bu
     });
   }
   if (done < length) throw new CorruptError(`${packName(pack)} is damaged: it ends too early`, { facts: { pack } });
-  return run;
 }
 
 /** The chunk's bytes, verified; good until the next call. */

@@ -10,7 +10,7 @@ import { PackBuilder } from '../pack-builder.ts';
 import type { Repository } from '../repository.ts';
 import { ChunkFilter } from './chunk-filter.ts';
 import type { StoredChunk } from './read-changes.ts';
-import { SLAB_CHUNK, Slab } from './slab.ts';
+import { type Held, SLAB_CHUNK, Slab } from './slab.ts';
 
 /** Locations of this run that are remembered; older ones are asked of the index. */
 const REMEMBERED = 8_192;
@@ -43,7 +43,7 @@ export class ChunkStore implements ManifestSink {
   readonly #signal: AbortSignal | undefined;
   readonly #builder: PackBuilder;
   /** Chunks of packs that are not durable yet. */
-  readonly #unlocated = new Map<Digest, Slab>();
+  readonly #unlocated = new Map<Digest, Held>();
   /** Chunks of packs that became durable lately. */
   readonly #located = new Map<Digest, ChunkLocation>();
   readonly #written = new Set<Digest>();
@@ -128,10 +128,13 @@ export class ChunkStore implements ManifestSink {
     return this.#index.find(id);
   }
 
-  #add({ id, length, codec, bytes, whole }: StoredChunk): Promise<void> {
+  #add({ id, length, codec, bytes, whole, block }: StoredChunk): Promise<void> {
     let kept = bytes;
-    let slab: Slab;
-    if (bytes.length > SLAB_CHUNK) slab = Slab.around(bytes);
+    let held: Held;
+    if (block) {
+      block.hold();
+      held = block;
+    } else if (bytes.length > SLAB_CHUNK) held = Slab.around(bytes);
     else {
       let copy = this.#slab.copy(bytes);
       if (copy === undefined) {
@@ -139,9 +142,9 @@ export class ChunkStore implements ManifestSink {
         copy = this.#slab.copy(bytes)!;
       }
       kept = copy;
-      slab = this.#slab;
+      held = this.#slab;
     }
-    this.#unlocated.set(id, slab);
+    this.#unlocated.set(id, held);
     this.#chunks++;
     this.#bytes += length;
     const added = this.#builder.add({ id, length, codec, bytes: kept, wholeFile: whole });

@@ -4,6 +4,7 @@ import type { Content, FileEntry, Part, Xattr } from '../entry.ts';
 import { partsId } from '../format/parts.ts';
 import type { EntryChange } from '../manifest.ts';
 import type { Job, Pool } from '../threads/pool.ts';
+import { BLOCK, type Block, Blocks } from './block.ts';
 import { LinkGroups } from './link-groups.ts';
 import { FACT, FACTS, factsOf, type PendingFile } from './pending.ts';
 import { BATCHED, READ, type ReadFiles, type StreamedFile, type StreamPart } from './reader.ts';
@@ -22,13 +23,15 @@ export interface StoredChunk {
   readonly bytes: Buffer;
   /** The chunk is a whole file. */
   readonly whole: boolean;
+  /** Where the bytes lie, if they need not be copied: whoever keeps them holds it until they are written. */
+  readonly block?: Block;
 }
 
 export interface ReadChangesOptions {
   readonly pool: Pool<ImportTask, unknown>;
   /**
-   * Stores a chunk if it is not stored yet; where it gives a promise, no more is read until it resolves. It copies the bytes of chunks
-   * of up to `SLAB_CHUNK`; the memory of larger ones is its own.
+   * Stores a chunk if it is not stored yet; where it gives a promise, no more is read until it resolves. Outside a block, it copies the
+   * bytes of chunks of up to `SLAB_CHUNK`; the memory of larger ones is its own.
    */
   readonly store: (chunk: StoredChunk) => Promise<void> | undefined;
   readonly onRead?: (files: number, bytes: number) => void;
@@ -38,8 +41,10 @@ export interface ReadChangesOptions {
 }
 
 /** Files of one task of a thread: this many bytes, or this many files. */
-const BATCH_BYTES = 2 << 20;
+const BATCH_BYTES = BLOCK;
 const BATCH_FILES = 256;
+/** Batches of fewer bytes get no block of their own: it would be kept for too little. */
+const BLOCK_MIN = BLOCK / 2;
 /** What is read ahead, in bytes and in tasks for each thread. */
 const AHEAD_BYTES_PER_THREAD = 8 << 20;
 const AHEAD_TASKS_PER_THREAD = 4;
@@ -56,6 +61,8 @@ interface Batch {
   readonly files: readonly PendingFile[];
   readonly bytes: number;
   readonly job: Job<unknown> | undefined;
+  /** Where the thread puts what it read; undefined for few bytes. */
+  readonly block: Block | undefined;
 }
 
 interface Stream {
@@ -148,8 +155,10 @@ async function* planSteps(
   let items: Batch['items'][number][] = [];
   let files: PendingFile[] = [];
   let bytes = 0;
+  const blocks = new Blocks();
   const cut = (): Batch => {
-    const step: Batch = { kind: 'batch', items, files, bytes, job: startBatch(files, bytes, pool) };
+    const block = bytes >= BLOCK_MIN ? blocks.take() : undefined;
+    const step: Batch = { kind: 'batch', items, files, bytes, block, job: startBatch(files, bytes, block, pool) };
     items = [];
     files = [];
     bytes = 0;
@@ -190,12 +199,13 @@ async function* planSteps(
 function startBatch(
   files: readonly PendingFile[],
   bytes: number,
+  block: Block | undefined,
   pool: Pool<ImportTask, unknown>,
 ): Job<unknown> | undefined {
   if (files.length === 0) return undefined;
   const facts = new Float64Array(files.length * FACTS);
   for (const [i, file] of files.entries()) factsOf(file, facts, i * FACTS);
-  const task: ImportTask = { kind: 'batch', paths: files.map(({ from }) => from), facts };
+  const task: ImportTask = { kind: 'batch', paths: files.map(({ from }) => from), facts, block: block?.memory };
   // Opening a file costs about what reading this many bytes does.
   return pool.run(task, { transfer: [facts.buffer], weight: bytes + files.length * 16_384 });
 }
@@ -222,6 +232,8 @@ async function readBatch(
   options: ReadChangesOptions,
 ): Promise<EntryChange[]> {
   const result = step.job && ((await step.job.result) as ReadFiles);
+  // A block that is mostly empty, since its chunks compressed well, is not kept for them: they are copied.
+  const block = result && result.bytes.length >= BLOCK_MIN ? step.block : undefined;
   const given: EntryChange[] = [];
   let at = 0;
   let offset = 0;
@@ -264,12 +276,13 @@ async function readBatch(
       const id = digests[i] as Digest;
       content = { kind: 'chunk', id };
       const codec = state === READ.zstd ? 'zstd' : 'raw';
-      const wait = options.store({ id, length: own[FACT.size]!, codec, bytes: data, whole: true });
+      const wait = options.store({ id, length: own[FACT.size]!, codec, bytes: data, whole: true, block });
       if (wait) await wait;
     }
     given.push(putOf(file, own, xattrs.get(i), content, links));
   }
-  if (result) freeBuffer(result.bytes);
+  if (step.block) step.block.seal();
+  else if (result) freeBuffer(result.bytes);
   if (step.files.length > 0) options.onRead?.(step.files.length, step.bytes);
   return given;
 }

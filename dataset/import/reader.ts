@@ -26,6 +26,8 @@ export interface ReadBatch {
   readonly paths: readonly ByteString[];
   /** `FACTS` numbers for each file. */
   readonly facts: Float64Array<ArrayBuffer>;
+  /** Where the stored bytes go; memory of their own where it is not given. */
+  readonly block?: SharedArrayBuffer;
 }
 
 /** What became of a file of a batch. `large`: it grew out of the batch and is to be streamed. */
@@ -36,7 +38,7 @@ export interface ReadFiles {
   readonly states: Uint8Array<ArrayBuffer>;
   /** The length of each file's stored bytes, which follow each other in `bytes`. */
   readonly stored: Uint32Array<ArrayBuffer>;
-  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly bytes: Uint8Array;
   /** Empty for inline files. */
   readonly digests: readonly (Digest | '')[];
   /** The facts as they were when the bytes were read. */
@@ -75,12 +77,13 @@ export class Reader {
   #noAtime = true;
 
   /** Reads small files. */
-  batch({ paths, facts }: ReadBatch): ReadFiles {
+  batch({ paths, facts, block }: ReadBatch): ReadFiles {
     const count = paths.length;
     const states = new Uint8Array(count);
     const stored = new Uint32Array(count);
     const digests = new Array<Digest | ''>(count).fill('');
     const xattrs = new Map<number, readonly Xattr[]>();
+    let output: Buffer = block ? Buffer.from(block) : this.#output;
     let used = 0;
     for (let i = 0; i < count; i++) {
       const path = paths[i]!;
@@ -103,8 +106,15 @@ export class Reader {
         const found = readXattrs(fd);
         if (found !== undefined) xattrs.set(i, found);
         const chunk = this.#input.subarray(0, length);
-        if (this.#output.length - used < length) this.#grow(used, length);
-        const target = this.#output.subarray(used, used + length);
+        if (output.length - used < length) {
+          if (block) {
+            // The files grew since they were listed.
+            states[i] = READ.large;
+            continue;
+          }
+          output = this.#grow(used, length);
+        }
+        const target = output.subarray(used, used + length);
         if (length <= INLINE_LIMIT) {
           target.set(chunk);
           states[i] = READ.inline;
@@ -121,8 +131,7 @@ export class Reader {
         closeSync(fd);
       }
     }
-    const bytes = new Uint8Array(used);
-    bytes.set(this.#output.subarray(0, used));
+    const bytes = block ? new Uint8Array(block, 0, used) : new Uint8Array(output.subarray(0, used));
     return { states, stored, bytes, digests, facts, xattrs };
   }
 
@@ -220,10 +229,11 @@ export class Reader {
     return same;
   }
 
-  #grow(used: number, length: number): void {
+  #grow(used: number, length: number): Buffer<ArrayBuffer> {
     const larger = Buffer.allocUnsafeSlow(Math.max(this.#output.length * 2, used + length));
     larger.set(this.#output.subarray(0, used));
     this.#output = larger;
+    return larger;
   }
 
   /** Reads data and holes up to `size`. Whether all of it was there. */

@@ -1,8 +1,14 @@
 /** Bytes of one slab. */
 const SLAB = 4 << 20;
 
+/** Memory that a chunk lies in until it is stored. */
+export interface Held {
+  /** One of its chunks is stored. */
+  release(): void;
+}
+
 /** Memory of many chunks, given back as soon as the last of them is stored: the garbage collector would let it pile up. */
-export class Slab {
+export class Slab implements Held {
   readonly #buffer: Buffer;
   #used = 0;
   #left = 0;
@@ -38,7 +44,6 @@ export class Slab {
     return copy;
   }
 
-  /** One of its chunks is stored. */
   release(): void {
     this.#left--;
     this.#freeIfDone();

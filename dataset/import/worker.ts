@@ -40,7 +40,8 @@ serve<ImportTask>((task, send) => {
     }
     case 'batch': {
       const result = reader.batch(task);
-      return { result, transfer: [result.bytes.buffer, result.facts.buffer] };
+      const { buffer } = result.bytes;
+      return { result, transfer: [result.facts.buffer, ...(buffer instanceof ArrayBuffer ? [buffer] : [])] };
     }
     case 'stream':
       return reader
