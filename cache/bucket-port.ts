@@ -1,6 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Bucket, BucketObject, GetOptions, ObjectInfo } from '../dataset/bucket/bucket.ts';
-import { type ErrorMessage, errorMessage, errorOf } from './error-message.ts';
+import { fromThreadError, type ThreadError, toThreadError } from '../dataset/threads/thread-error.ts';
 
 /*
  * A bucket's `get` across threads: connections, retries and limits stay on the main thread, in one place, while a worker reads,
@@ -27,7 +27,7 @@ type Answer =
   | { readonly stream: number; readonly info: ObjectInfo }
   | { readonly stream: number; readonly from: number; readonly length: number }
   | { readonly stream: number; readonly end: true }
-  | { readonly stream: number; readonly error: ErrorMessage };
+  | { readonly stream: number; readonly error: ThreadError };
 
 /** The bucket of a job, and to whom to tell how many of an object's bytes were read. */
 export interface ServedJob {
@@ -86,7 +86,7 @@ export function serveBuckets(port: MessagePort, jobs: ReadonlyMap<number, Served
       }
       answer({ stream, end: true });
     } catch (error) {
-      answer({ stream, error: errorMessage(error) });
+      answer({ stream, error: toThreadError(error) });
     } finally {
       streams.delete(stream);
     }
@@ -163,7 +163,7 @@ export class PortBuckets {
         });
       }
       const answer = answers.shift()!;
-      if ('error' in answer) throw errorOf(answer.error);
+      if ('error' in answer) throw fromThreadError(answer.error);
       return answer;
     };
 

@@ -2,7 +2,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { Digest } from '../dataset/digest.ts';
 import type { Part } from '../dataset/entry.ts';
 import type { ChunkLocation } from '../dataset/location.ts';
-import type { ErrorMessage } from './error-message.ts';
+import type { ThreadError } from '../dataset/threads/thread-error.ts';
 import type { Layout } from './layout.ts';
 import type { Placed } from './object-writer.ts';
 
@@ -53,4 +53,4 @@ export type CrewOrder =
 export type CrewReport =
   | { readonly placed: readonly Placed[] }
   | { readonly retired: string }
-  | { readonly done: number; readonly error?: ErrorMessage };
+  | { readonly done: number; readonly error?: ThreadError };

@@ -2,9 +2,9 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Digest } from '../dataset/digest.ts';
 import { openRepository, type Repository } from '../dataset/repository.ts';
+import { toThreadError } from '../dataset/threads/thread-error.ts';
 import { PortBuckets } from './bucket-port.ts';
 import type { CrewOrder, CrewReport, CrewStart } from './crew-protocol.ts';
-import { errorMessage } from './error-message.ts';
 import { assembleFile, unpack } from './jobs.ts';
 import { ObjectWriter } from './object-writer.ts';
 import { StageMap } from './stage-map.ts';
@@ -70,7 +70,7 @@ async function work({ job, repository, task }: JobOrder, signal: AbortSignal): P
     else await assembleFile({ repository: source, id: task.id, parts: task.parts, writer, signal });
     report({ done: job });
   } catch (error) {
-    report({ done: job, error: errorMessage(error) });
+    report({ done: job, error: toThreadError(error) });
   }
 }
 

@@ -3,10 +3,10 @@ import { MessageChannel, Worker } from 'node:worker_threads';
 import type { Digest } from '../dataset/digest.ts';
 import { UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
+import { fromThreadError } from '../dataset/threads/thread-error.ts';
 import { type ServedJob, serveBuckets } from './bucket-port.ts';
 import type { Cache } from './cache.ts';
 import type { CrewOrder, CrewReport, CrewStart, FileJob, PackJob } from './crew-protocol.ts';
-import { errorOf } from './error-message.ts';
 import type { StageMap } from './stage-map.ts';
 
 /** A job that a worker has. */
@@ -89,7 +89,7 @@ export function createCrew({
     worker.on('message', (report: CrewReport) => {
       if ('placed' in report) cache.announce(report.placed);
       else if ('retired' in report) cache.adoptJournal(report.retired);
-      else if ('done' in report) jobs.get(report.done)?.finish(report.error && errorOf(report.error));
+      else if ('done' in report) jobs.get(report.done)?.finish(report.error && fromThreadError(report.error));
     });
     const member = { worker, jobs, closed };
     members.push(member);

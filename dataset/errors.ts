@@ -59,6 +59,19 @@ export class CorruptError extends LarderError {
   }
 }
 
+const classes: Record<ErrorKind, new (message: string, options?: LarderErrorOptions) => LarderError> = {
+  'not-found': NotFoundError,
+  invalid: InvalidError,
+  conflict: ConflictError,
+  unavailable: UnavailableError,
+  corrupt: CorruptError,
+};
+
+/** An error of the class that this kind has: for one that came from another thread or process, where its class was lost. */
+export function errorOfKind(kind: ErrorKind, message: string, options?: LarderErrorOptions): LarderError {
+  return new classes[kind](message, options);
+}
+
 /** Whether `error` is a system error with this code, such as `ENOENT`. */
 export function isErrno(error: unknown, code: string): error is NodeJS.ErrnoException {
   return error instanceof Error && (error as NodeJS.ErrnoException).code === code;

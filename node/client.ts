@@ -1,16 +1,6 @@
 import { Agent, request as httpRequest } from 'node:http';
 import { createInterface } from 'node:readline';
-import {
-  ConflictError,
-  CorruptError,
-  type ErrorFacts,
-  type ErrorKind,
-  InvalidError,
-  isErrno,
-  type LarderError,
-  NotFoundError,
-  UnavailableError,
-} from '../dataset/errors.ts';
+import { type ErrorFacts, type ErrorKind, errorOfKind, isErrno, UnavailableError } from '../dataset/errors.ts';
 import { launchNode } from './launch.ts';
 import { runtimePaths } from './paths.ts';
 import type { Method, Methods, Progress, ReplyLine } from './protocol.ts';
@@ -108,16 +98,8 @@ function call<M extends Method>(
   });
 }
 
-const kinds: Record<ErrorKind, new (message: string, options?: { facts?: ErrorFacts }) => LarderError> = {
-  'not-found': NotFoundError,
-  invalid: InvalidError,
-  conflict: ConflictError,
-  unavailable: UnavailableError,
-  corrupt: CorruptError,
-};
-
 function revive(error: { kind?: ErrorKind; message: string; facts?: ErrorFacts }): Error {
   return error.kind === undefined
     ? new Error(error.message)
-    : new kinds[error.kind](error.message, { facts: error.facts });
+    : errorOfKind(error.kind, error.message, { facts: error.facts });
 }

@@ -1,13 +1,4 @@
-import {
-  ConflictError,
-  CorruptError,
-  type ErrorFacts,
-  type ErrorKind,
-  InvalidError,
-  LarderError,
-  NotFoundError,
-  UnavailableError,
-} from '../errors.ts';
+import { type ErrorFacts, type ErrorKind, errorOfKind, LarderError } from '../errors.ts';
 
 /** An error as it is sent from one thread to another: what a copy would lose is spelt out. */
 export interface ThreadError {
@@ -22,14 +13,6 @@ export interface ThreadError {
   readonly stack: string | undefined;
   readonly cause: ThreadError | undefined;
 }
-
-const classes = {
-  'not-found': NotFoundError,
-  invalid: InvalidError,
-  conflict: ConflictError,
-  unavailable: UnavailableError,
-  corrupt: CorruptError,
-} as const;
 
 export function toThreadError(error: unknown): ThreadError {
   const known = error instanceof Error ? error : new Error(String(error));
@@ -51,7 +34,7 @@ export function toThreadError(error: unknown): ThreadError {
 /** The error again, of the same class and with the same facts. */
 export function fromThreadError(sent: ThreadError): Error {
   const cause = sent.cause === undefined ? undefined : fromThreadError(sent.cause);
-  if (sent.kind !== undefined) return new classes[sent.kind](sent.message, { facts: sent.facts, cause });
+  if (sent.kind !== undefined) return errorOfKind(sent.kind, sent.message, { facts: sent.facts, cause });
   const error = new Error(sent.message, { cause }) as NodeJS.ErrnoException;
   error.name = sent.name;
   if (sent.stack !== undefined) error.stack = sent.stack;
