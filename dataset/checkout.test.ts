@@ -105,10 +105,11 @@ describe('checking a version out', () => {
       const child = spawn(process.execPath, [file, repository.location, second.root, target], {
         stdio: ['ignore', 'pipe', 'inherit'],
       });
+      const exited = once(child, 'exit');
       await once(child.stdout, 'data');
       await new Promise((resolve) => setTimeout(resolve, 150 + 60 * round));
       child.kill('SIGKILL');
-      await once(child, 'exit');
+      await exited;
       const files = fs.existsSync(target)
         ? execFileSync('find', [target, '-type', 'f', '-printf', '%P\\n']).toString().split('\n').filter(Boolean)
         : [];

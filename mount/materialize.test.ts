@@ -54,7 +54,10 @@ function makeSource(cache: string) {
   const objects = join(cache, 'objects');
   const entries = scanTree(source, (content, data) => storeObject(objects, content, data));
   const objectPath = (id: Digest) => join(objects, id.slice(0, 2), id);
-  return { entries, objects, objectPath, objectOf: (path: string) => objectPath(contentOf(entries, path)) };
+  const objectOf = (path: string) => objectPath(contentOf(entries, path));
+  // Made within one tick of the clock, it would by chance have the time of its file.
+  utimensat(objectOf('a/large'), 'omit', { seconds: 1, nanos: 0 });
+  return { entries, objects, objectPath, objectOf };
 }
 
 function contentOf(entries: readonly Entry[], path: string): Digest {
@@ -99,9 +102,7 @@ describe('a version as a plain directory', () => {
   });
 
   it('takes links that show the object’s own metadata only when asked, and counts them', async () => {
-    const { entries, objectPath, objectOf } = makeSource(dir);
-    // Not by chance, made within one tick of the clock, the time of a file.
-    utimensat(objectOf('a/large'), 'omit', { seconds: 1, nanos: 0 });
+    const { entries, objectPath } = makeSource(dir);
     const result = await materialize({
       entries: batches(entries),
       objectPath,

@@ -300,7 +300,7 @@ describe('descriptors', () => {
   it('of another process are fetched by pidfd, and its end is seen', async () => {
     const path = file('theirs', 'held open');
     const other = spawn('sleep', ['1000'], { stdio: ['ignore', 'ignore', 'ignore', openSync(path, 'r')] });
-    await once(other, 'spawn');
+    const exited = once(other, 'exit');
     const pidfd = pidfdOpen(other.pid!);
     descriptors.push(pidfd);
     const fd = pidfdGetfd(pidfd, 3);
@@ -310,7 +310,7 @@ describe('descriptors', () => {
     expect(await waitReadable(pidfd, 5)).toBe(false);
     pidfdSendSignal(pidfd, 9);
     expect(await waitReadable(pidfd, 5000)).toBe(true);
-    await once(other, 'exit');
+    await exited;
     expect(() => pidfdSendSignal(pidfd, 0)).toThrow(expect.objectContaining({ code: 'ESRCH' }));
   });
 });
