@@ -1,12 +1,5 @@
 import type { Socket } from 'node:net';
-import {
-  ConflictError,
-  type ErrorKind,
-  InvalidError,
-  LarderError,
-  NotFoundError,
-  UnavailableError,
-} from '../dataset/errors.ts';
+import { type ErrorKind, errorOfKind, InvalidError, LarderError } from '../dataset/errors.ts';
 import type { Negotiated } from './fuse/negotiate.ts';
 
 /**
@@ -53,9 +46,7 @@ export function failure(error: unknown): KeeperReply {
 
 /** The error that the other side meant. */
 export function errorOf(reply: { readonly kind: ErrorKind; readonly message: string }): LarderError {
-  const kinds = { 'not-found': NotFoundError, invalid: InvalidError, conflict: ConflictError };
-  const kind = kinds[reply.kind as keyof typeof kinds] ?? UnavailableError;
-  return new kind(reply.message);
+  return errorOfKind(reply.kind, reply.message);
 }
 
 /** Checks what came over the socket. */
