@@ -7,10 +7,10 @@ import { ChunkStore, type StoredTotals } from './import/chunk-store.ts';
 import { type Change, readChanges } from './import/read-changes.ts';
 import type { ImportTask, ImportWorkerData } from './import/worker.ts';
 import { type EntryChange, editManifest } from './manifest.ts';
-import { moveBranch, readBranch, type StoredRef } from './refs.ts';
+import { type MoveVia, moveBranch, readBranch, refuseProtected, type StoredRef } from './refs.ts';
 import type { Repository } from './repository.ts';
 import { Pool } from './threads/pool.ts';
-import { readVersion, type Version, writeVersion } from './version.ts';
+import { type Origin, readVersion, type Version, writeVersion } from './version.ts';
 
 export type { FileIdentity, PendingFile } from './import/pending.ts';
 export type { Change } from './import/read-changes.ts';
@@ -31,6 +31,10 @@ export interface CommitOptions {
   readonly author: string;
   readonly message: string;
   readonly meta?: Readonly<Record<string, string>>;
+  /** The versions that it is made from, for its lineage: they are no parents. */
+  readonly from?: readonly Origin[];
+  /** How the branch moves: a protected one only by `merge`. `commit` if not said. */
+  readonly via?: MoveVia;
   /** Threads that read files; made for this commit if not said, where there is something to read. */
   readonly pool?: Pool<ImportTask, unknown>;
   readonly onProgress?: (progress: CommitProgress) => void;
@@ -62,8 +66,10 @@ export interface CommitResult {
  * A ConflictError where the branch moved meanwhile; an error that names the file where one cannot be read.
  */
 export async function commitChanges(options: CommitOptions): Promise<CommitResult> {
-  const { repository, dataset, branch, base, author, message, meta = {}, signal, onProgress } = options;
+  const { repository, dataset, branch, base, author, message, meta = {}, from, via, signal, onProgress } = options;
   const ref = options.head || branch === undefined ? options.head?.ref : await readBranch(repository, dataset, branch);
+  // Before hours of reading, not after.
+  if (branch !== undefined) refuseProtected(dataset, branch, ref, via);
   const before = branch === undefined ? options.parents?.[0] : ref?.version;
   const head = before && (base?.id === before ? base : await readVersion(repository, before, signal));
   const read = { files: 0, bytes: 0 };
@@ -100,11 +106,12 @@ export async function commitChanges(options: CommitOptions): Promise<CommitResul
 
   const { root, entries, bytes } = edited;
   const parents = [...(options.parents ?? (ref ? [ref.version] : []))];
-  const version = await writeVersion(repository, { root, parents, author, message, meta: { ...meta }, entries, bytes });
+  const fields = { root, parents, author, message, meta: { ...meta }, ...(from && { from }), entries, bytes };
+  const version = await writeVersion(repository, fields);
   signal?.throwIfAborted();
   if (branch === undefined) return { outcome: 'created', version, read, stored };
   try {
-    await moveBranch(repository, dataset, branch, { expect: ref?.etag ?? 'absent', version: version.id });
+    await moveBranch(repository, dataset, branch, { expect: ref ?? 'absent', version: version.id, via });
   } catch (error) {
     if (!(error instanceof ConflictError)) throw error;
     throw new ConflictError(

@@ -7,7 +7,7 @@ import { type ByteString, fromBuffer, textOf } from './byte-string.ts';
 import { type CommitResult, commitChanges } from './commit.ts';
 import type { Digest } from './digest.ts';
 import type { DirectoryEntry } from './entry.ts';
-import { InvalidError, isErrno, NotFoundError } from './errors.ts';
+import { ConflictError, InvalidError, isErrno, NotFoundError } from './errors.ts';
 import { findChanges } from './import/find-changes.ts';
 import type { Change } from './import/read-changes.ts';
 import { readXattrs, type Skipped } from './import/scan.ts';
@@ -18,7 +18,7 @@ import { findEntry } from './manifest.ts';
 import { readBranch, readTag, writeTag } from './refs.ts';
 import type { Repository } from './repository.ts';
 import { Pool } from './threads/pool.ts';
-import { readVersion, type Version } from './version.ts';
+import { type Origin, readVersion, type Version } from './version.ts';
 
 export interface ImportOptions {
   readonly repository: Repository;
@@ -31,6 +31,8 @@ export interface ImportOptions {
   /** A tag to make for the version. */
   readonly tag?: string;
   readonly meta?: Readonly<Record<string, string>>;
+  /** The versions that it is made from, for its lineage. */
+  readonly from?: readonly Origin[];
   /** Read every file, also those that look unchanged since the last import. */
   readonly checksum?: boolean;
   readonly onProgress?: (progress: ImportProgress) => void;
@@ -166,7 +168,7 @@ function realSource(source: string): ByteString {
 async function refuseTag(repository: Repository, dataset: string, tag: string): Promise<void> {
   const found = await readTag(repository, dataset, tag);
   if (found !== undefined)
-    throw new InvalidError(`dataset '${dataset}' has a tag '${tag}' already; choose another, or delete it first`, {
+    throw new ConflictError(`dataset '${dataset}' has a tag '${tag}' already; choose another, or delete it first`, {
       facts: { dataset, tag, version: found.version },
     });
 }

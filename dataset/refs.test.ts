@@ -13,6 +13,7 @@ import {
   listTags,
   moveBranch,
   parseDatasetName,
+  protectBranch,
   readBranch,
   readTag,
   resolveName,
@@ -72,6 +73,33 @@ describe('a branch', () => {
     expect((await readBranch(repository, 'd', 'x'))!.version).toBe(two);
   });
 
+  test('that is protected moves by a merge only, stays protected, and is not deleted', async () => {
+    const made = await moveBranch(repository, 'd', 'main', { expect: 'absent', version: one });
+    const kept = await protectBranch(repository, 'd', 'main', 'merge');
+    expect(kept).toEqual({ ...made, protect: 'merge', etag: kept.etag });
+    expect(await protectBranch(repository, 'd', 'main', 'merge')).toEqual(kept);
+    // Also for one who read it before.
+    for (const expected of [kept, kept.etag, made.etag]) {
+      const moving = moveBranch(repository, 'd', 'main', { expect: expected, version: two });
+      await expect(moving).rejects.toThrow(ConflictError);
+      await expect(moving).rejects.toThrow('larder branch unprotect d@main');
+    }
+    await expect(moveBranch(repository, 'd', 'main', { expect: made, version: two })).rejects.toThrow('someone else');
+    await expect(deleteBranch(repository, 'd', 'main')).rejects.toThrow('larder branch unprotect d@main');
+    await expect(deleteDataset(repository, 'd')).rejects.toThrow('--force');
+    const merged = await moveBranch(repository, 'd', 'main', { expect: kept, version: two, via: 'merge' });
+    expect(merged).toMatchObject({ version: two, protect: 'merge' });
+    expect(await readBranch(repository, 'd', 'main')).toEqual(merged);
+    expect(await listBranches(repository, 'd')).toEqual([merged]);
+    const free = await protectBranch(repository, 'd', 'main', undefined);
+    expect(free).not.toHaveProperty('protect');
+    await moveBranch(repository, 'd', 'main', { expect: free, version: one });
+    await protectBranch(repository, 'd', 'main', 'merge');
+    await deleteDataset(repository, 'd', { force: true });
+    expect(await readBranch(repository, 'd', 'main')).toBeUndefined();
+    await expect(protectBranch(repository, 'd', 'main', 'merge')).rejects.toThrow(NotFoundError);
+  });
+
   test('whose object is damaged says so', async () => {
     await moveBranch(repository, 'd', 'main', { expect: 'absent', version: one });
     const file = join(directory, 'datasets/d/branches/main');
@@ -80,6 +108,7 @@ describe('a branch', () => {
       '{}\n',
       '{"format":1}\n',
       `{"format":2,"moved":"2025-01-01T00:00:00.000Z","version":"${one}"}\n`,
+      `{"format":1,"moved":"2025-01-01T00:00:00.000Z","protect":"all","version":"${one}"}\n`,
     ]) {
       await writeFile(file, text);
       const reading = readBranch(repository, 'd', 'main');

@@ -1,7 +1,7 @@
 import { readObject } from './bucket/read-object.ts';
 import { type Digest, shortId } from './digest.ts';
 import { ConflictError, InvalidError, NotFoundError } from './errors.ts';
-import { decodeRef, encodeRef, REF_LIMIT } from './format/ref-json.ts';
+import { decodeRef, encodeRef, REF_LIMIT, type Ref } from './format/ref-json.ts';
 import { DATASETS, type RefKind, refKey, refsPrefix } from './keys.ts';
 import { DEFAULT_BRANCH, LATEST, nearestName, unescapeName, validateName } from './names.ts';
 import type { Repository } from './repository.ts';
@@ -13,9 +13,14 @@ export interface StoredRef {
   readonly version: Digest;
   /** When it got this version: ISO 8601 in UTC. */
   readonly moved: string;
+  /** `merge`: the branch moves only by a merge, and is not deleted. Tags have none. */
+  readonly protect?: 'merge';
   /** For `moveBranch`'s `expect`. */
   readonly etag: string;
 }
+
+/** Why a branch moves. A protected one moves by `merge`, and by `force`, which is for those who said that they mean it. */
+export type MoveVia = 'commit' | 'merge' | 'force';
 
 /** The shortest prefix of a version id that names it. */
 const PREFIX_MINIMUM = 4;
@@ -34,34 +39,91 @@ export async function readTag(repository: Repository, dataset: string, tag: stri
 }
 
 /**
- * Makes `version` the branch's head if the branch is still as `expect` says; a ConflictError otherwise. A branch is made by
- * `expect: 'absent'`.
+ * Makes `version` the branch's head if the branch is still as `expect` says; a ConflictError otherwise, and where it is protected and does
+ * not move by a merge. A branch is made by `expect: 'absent'`. A protected branch stays one.
+ * @param options.expect the branch as it was read, which saves reading it again, or its ETag
+ * @param options.via `commit` if not said
  */
 export async function moveBranch(
   repository: Repository,
   dataset: string,
   branch: string,
-  options: { readonly expect: string | 'absent'; readonly version: Digest },
+  options: { readonly expect: StoredRef | string; readonly version: Digest; readonly via?: MoveVia },
 ): Promise<StoredRef> {
   validateName('dataset', dataset);
   validateName('branch', branch);
-  const { expect, version } = options;
-  if (expect === 'absent') await refuseOther(repository, dataset, 'tag', branch);
+  const { expect, version, via } = options;
+  const isNew = expect === 'absent';
+  if (isNew) await refuseOther(repository, dataset, 'tag', branch);
+  const before =
+    typeof expect !== 'string' ? expect : isNew ? undefined : await readBranch(repository, dataset, branch);
+  refuseProtected(dataset, branch, before, via);
+  const protect = before?.protect && { protect: before.protect };
   const moved = new Date().toISOString();
-  const condition = expect === 'absent' ? expect : { etag: expect };
+  const condition = expect === 'absent' ? expect : { etag: typeof expect === 'string' ? expect : expect.etag };
   try {
     const key = refKey(dataset, 'branch', branch);
-    const etag = await repository.bucket.put(key, encodeRef({ version, moved }), { condition });
-    return { name: branch, version, moved, etag };
+    const etag = await repository.bucket.put(key, encodeRef({ version, moved, ...protect }), { condition });
+    return { name: branch, version, moved, ...protect, etag };
   } catch (error) {
     if (!(error instanceof ConflictError)) throw error;
-    const now = await readBranch(repository, dataset, branch);
-    const is = now === undefined ? 'was deleted' : `is now at version ${shortId(now.version)}`;
-    const what = expect === 'absent' ? `exists already, and ${is}` : `was changed by someone else, and ${is}`;
-    throw new ConflictError(`branch '${branch}' of dataset '${dataset}' ${what}; start again from there`, {
-      cause: error,
-      facts: { dataset, branch, version: now?.version },
-    });
+    throw await movedMeanwhile(repository, dataset, branch, isNew, error);
+  }
+}
+
+async function movedMeanwhile(
+  repository: Repository,
+  dataset: string,
+  branch: string,
+  isNew: boolean,
+  cause: ConflictError,
+): Promise<ConflictError> {
+  const now = await readBranch(repository, dataset, branch);
+  const is = now === undefined ? 'was deleted' : `is now at version ${shortId(now.version)}`;
+  const what = isNew ? `exists already, and ${is}` : `was changed by someone else, and ${is}`;
+  return new ConflictError(`branch '${branch}' of dataset '${dataset}' ${what}; start again from there`, {
+    cause,
+    facts: { dataset, branch, version: now?.version },
+  });
+}
+
+/** A ConflictError where a branch as it was read does not move in this way: one that is protected, by anything but a merge. */
+export function refuseProtected(
+  dataset: string,
+  branch: string,
+  ref: StoredRef | undefined,
+  via: MoveVia = 'commit',
+): void {
+  if (ref?.protect === undefined || via !== 'commit') return;
+  throw new ConflictError(
+    `branch '${branch}' of dataset '${dataset}' is protected and moves only by a merge: make the version on another branch ` +
+      `('larder branch create ${dataset}@${branch} BRANCH') and 'larder merge' it, or lift the protection with 'larder branch unprotect ${dataset}@${branch}'`,
+    { facts: { dataset, branch, protected: true } },
+  );
+}
+
+/**
+ * Protects a branch, or lifts its protection: it then moves only by a merge, and is not deleted.
+ * @param protect undefined lifts it
+ */
+export async function protectBranch(
+  repository: Repository,
+  dataset: string,
+  branch: string,
+  protect: 'merge' | undefined,
+): Promise<StoredRef> {
+  const before = await readBranch(repository, dataset, branch);
+  if (before === undefined) throw await noRef(repository, dataset, 'branch', branch);
+  if (before.protect === protect) return before;
+  const { version, moved } = before;
+  const ref: Ref = { version, moved, ...(protect && { protect }) };
+  try {
+    const condition = { etag: before.etag };
+    const etag = await repository.bucket.put(refKey(dataset, 'branch', branch), encodeRef(ref), { condition });
+    return { name: branch, ...ref, etag };
+  } catch (error) {
+    if (!(error instanceof ConflictError)) throw error;
+    throw await movedMeanwhile(repository, dataset, branch, false, error);
   }
 }
 
@@ -96,7 +158,10 @@ export async function writeTag(
   }
 }
 
-/** Removes the name, not the version. With `expect`, only if the branch still has this ETag. */
+/**
+ * Removes the name, not the version. With `expect`, only if the branch still has this ETag.
+ * @throws ConflictError where the branch is protected
+ */
 export async function deleteBranch(
   repository: Repository,
   dataset: string,
@@ -110,11 +175,25 @@ export async function deleteTag(repository: Repository, dataset: string, tag: st
   await deleteRef(repository, dataset, 'tag', tag);
 }
 
-/** Removes every name of a dataset; a NotFoundError where it has none. */
-export async function deleteDataset(repository: Repository, dataset: string): Promise<void> {
+/**
+ * Removes every name of a dataset.
+ * @param options.force also where a branch is protected
+ * @throws NotFoundError where it has no names; ConflictError where a branch of it is protected
+ */
+export async function deleteDataset(
+  repository: Repository,
+  dataset: string,
+  options: { readonly force?: boolean } = {},
+): Promise<void> {
   const tags = await listTags(repository, dataset);
   const branches = await listBranches(repository, dataset);
   if (tags.length + branches.length === 0) throw await noDataset(repository, dataset);
+  const kept = branches.find(({ protect }) => protect !== undefined);
+  if (kept !== undefined && !options.force)
+    throw new ConflictError(
+      `branch '${kept.name}' of dataset '${dataset}' is protected: add --force to remove the dataset all the same, or lift the protection first with 'larder branch unprotect ${dataset}@${kept.name}'`,
+      { facts: { dataset, branch: kept.name, protected: true } },
+    );
   for (const { name } of tags) await repository.bucket.delete(refKey(dataset, 'tag', name));
   for (const { name } of branches) await repository.bucket.delete(refKey(dataset, 'branch', name));
 }
@@ -256,17 +335,22 @@ async function deleteRef(
   expect?: string,
 ): Promise<void> {
   const found = await readRef(repository, dataset, kind, name);
-  if (found === undefined) {
-    const nearest = nearestName(
-      name,
-      (await listRefs(repository, dataset, kind)).map((each) => each.name),
+  if (found === undefined) throw await noRef(repository, dataset, kind, name);
+  if (found.protect !== undefined)
+    throw new ConflictError(
+      `branch '${name}' of dataset '${dataset}' is protected and stays: lift the protection first with 'larder branch unprotect ${dataset}@${name}'`,
+      { facts: { dataset, branch: name, protected: true } },
     );
-    const help = nearest === undefined ? '' : `; did you mean '${nearest}'?`;
-    throw new NotFoundError(`dataset '${dataset}' has no ${kind} '${name}'${help}`, {
-      facts: { dataset, [kind]: name, nearest },
-    });
-  }
   await repository.bucket.delete(refKey(dataset, kind, name), { ifMatch: expect });
+}
+
+async function noRef(repository: Repository, dataset: string, kind: RefKind, name: string): Promise<NotFoundError> {
+  const names = (await listRefs(repository, dataset, kind)).map((each) => each.name);
+  const nearest = nearestName(name, names);
+  const help = nearest === undefined ? '' : `; did you mean '${nearest}'?`;
+  return new NotFoundError(`dataset '${dataset}' has no ${kind} '${name}'${help}`, {
+    facts: { dataset, [kind]: name, nearest },
+  });
 }
 
 async function listRefs(repository: Repository, dataset: string, kind: RefKind): Promise<StoredRef[]> {

@@ -5,7 +5,7 @@ import { decodeVersion, encodeVersion, VERSION_LIMIT, type Version } from './for
 import { VERSIONS, versionKey } from './keys.ts';
 import type { Repository } from './repository.ts';
 
-export type { Version } from './format/version-json.ts';
+export type { Origin, Version } from './format/version-json.ts';
 
 /** What a version is made of; `time` is now if not said. */
 export type VersionFields = Omit<Version, 'id' | 'time'> & { readonly time?: string };
