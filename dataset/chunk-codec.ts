@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
-import { zstdDecompress, zstdDecompressSync } from 'node:zlib';
+import { zstdDecompress as decompressOnThread } from 'node:zlib';
+import { zstdDecompress } from '../system/calls/zstd.ts';
 import type { Digest } from './digest.ts';
 import { CorruptError } from './errors.ts';
 import type { ChunkCodec } from './format/locations.ts';
@@ -36,13 +37,24 @@ export function damagedChunk(pack: Digest, chunk: Digest, fault: string, cause?:
 }
 
 async function decompress(pack: Digest, chunk: StoredChunk, stored: Buffer): Promise<Buffer> {
-  const options = { maxOutputLength: chunk.length };
+  const { id, length } = chunk;
+  if (length < THREAD_BYTES) {
+    const bytes = Buffer.allocUnsafeSlow(length);
+    const actual = zstdDecompress(bytes, stored);
+    if (actual < 0) throw unreadable(pack, id);
+    return actual === length ? bytes : bytes.subarray(0, actual);
+  }
   try {
-    if (chunk.length < THREAD_BYTES) return zstdDecompressSync(stored, options);
     return await new Promise<Buffer>((resolve, reject) => {
-      zstdDecompress(stored, options, (error, bytes) => (error === null ? resolve(bytes) : reject(error)));
+      decompressOnThread(stored, { maxOutputLength: length }, (error, bytes) =>
+        error === null ? resolve(bytes) : reject(error),
+      );
     });
   } catch (error) {
-    throw damagedChunk(pack, chunk.id, 'its zstd frame cannot be read', error);
+    throw unreadable(pack, id, error);
   }
+}
+
+function unreadable(pack: Digest, chunk: Digest, cause?: unknown): CorruptError {
+  return damagedChunk(pack, chunk, 'its zstd frame cannot be read', cause);
 }

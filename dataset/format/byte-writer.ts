@@ -52,6 +52,11 @@ export class ByteWriter {
     this.#length += this.#buffer.write(value, this.#length, 'latin1');
   }
 
+  utf8(value: string): void {
+    this.#reserve(value.length * 3);
+    this.#length += this.#buffer.write(value, this.#length, 'utf8');
+  }
+
   digest(value: Digest): void {
     this.#reserve(DIGEST_BYTES);
     if (this.#buffer.write(value, this.#length, DIGEST_BYTES, 'hex') !== DIGEST_BYTES)

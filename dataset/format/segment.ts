@@ -1,4 +1,4 @@
-import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { zstdCompress, zstdDecompress } from '../../system/calls/zstd.ts';
 import { type Digest, sha256, shortId } from '../digest.ts';
 import type { Entry } from '../entry.ts';
 import { CorruptError, InvalidError } from '../errors.ts';
@@ -28,7 +28,11 @@ const HEAD_BYTES = 14;
 /** The longest encoding, in bytes: a file of some seven million chunks. */
 export const SEGMENT_LIMIT = 256 * 1024 * 1024;
 
-const compression = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
+const LEVEL = 1;
+
+/** Where frames are made before they are copied at their length: room for nearly every segment. */
+const SCRATCH = 512 * 1024;
+let scratch = Buffer.allocUnsafeSlow(SCRATCH);
 
 /** An encoding made ready to be stored. */
 export interface SealedSegment {
@@ -39,14 +43,13 @@ export interface SealedSegment {
 export function sealSegment(raw: Buffer): SealedSegment {
   if (raw.length > SEGMENT_LIMIT)
     throw new InvalidError(`a segment of ${raw.length} bytes cannot be stored: a file has too many chunks`);
-  const packed = zstdCompressSync(raw, compression);
-  const smaller = packed.length < raw.length;
+  const packed = compress(raw);
   const head = Buffer.alloc(HEAD_BYTES);
   head.writeUInt32LE(MAGIC, 0);
   head[4] = FORMAT;
-  head[5] = smaller ? ZSTD : RAW;
+  head[5] = packed === undefined ? RAW : ZSTD;
   head.writeUInt32LE(raw.length, 6);
-  const payload = smaller ? packed : raw;
+  const payload = packed ?? raw;
   head.writeUInt32LE(payload.length, 10);
   return { digest: sha256(raw), object: [head, payload] };
 }
@@ -83,12 +86,18 @@ export function segmentName(digest: Digest): string {
   return `segment ${digest}`;
 }
 
+/** One frame that is shorter than `raw`; undefined where there is none. */
+function compress(raw: Buffer): Buffer | undefined {
+  if (scratch.length < raw.length) scratch = Buffer.allocUnsafeSlow(raw.length);
+  const length = zstdCompress(scratch.subarray(0, Math.max(0, raw.length - 1)), raw, LEVEL);
+  const packed = length < 0 ? undefined : Buffer.from(scratch.subarray(0, length));
+  if (scratch.length > SCRATCH) scratch = Buffer.allocUnsafeSlow(SCRATCH);
+  return packed;
+}
+
 function decompress(reader: ByteReader, payload: Buffer, length: number): Buffer {
-  try {
-    return zstdDecompressSync(payload, { maxOutputLength: Math.max(length, 1) });
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === undefined || !/^(ZSTD_|ERR_BUFFER_TOO_LARGE|Z_BUF_ERROR)/.test(code)) throw error;
-    reader.fail(`its zstd frame cannot be read (${code})`, error);
-  }
+  const raw = Buffer.allocUnsafeSlow(length);
+  const actual = zstdDecompress(raw, payload);
+  if (actual < 0) reader.fail('its zstd frame cannot be read');
+  return actual === length ? raw : raw.subarray(0, actual);
 }

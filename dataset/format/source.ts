@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { hash } from 'node:crypto';
 import type { Digest } from '../digest.ts';
 import type { SourceContent } from '../entry.ts';
@@ -17,13 +18,16 @@ import { ByteWriter } from './byte-writer.ts';
 
 const DOMAIN = Buffer.from('source 1\n', 'latin1');
 
+/** Where a domain and an encoding are put beside each other. A longer encoding gets memory of its own. */
+const scratch = Buffer.alloc(DOMAIN.length + 4096);
+DOMAIN.copy(scratch);
+
 type Reference = Omit<SourceContent, 'kind' | 'id'>;
 
 export function writeSource(out: ByteWriter, source: Reference): void {
   for (const text of [source.bucket, source.key, source.etag, source.version ?? '']) {
-    const bytes = Buffer.from(text, 'utf8');
-    out.varint(bytes.length);
-    out.bytes(bytes);
+    out.varint(Buffer.byteLength(text));
+    out.utf8(text);
   }
 }
 
@@ -54,12 +58,20 @@ export function sourceContent(reference: Reference): SourceContent {
 }
 
 function readText(reader: ByteReader): string {
-  const bytes = reader.bytes(reader.count(1));
-  const text = bytes.toString('utf8');
-  if (!Buffer.from(text, 'utf8').equals(bytes)) reader.fail('a source reference is not UTF-8');
-  return text;
+  const length = reader.count(1);
+  const { buffer, position } = reader;
+  // Plain ASCII, which nearly all of them are, needs no more.
+  let i = position;
+  while (i < position + length && buffer[i]! < 0x80) i += 1;
+  if (i === position + length) return reader.latin1(length);
+  const bytes = reader.bytes(length);
+  if (!isUtf8(bytes)) reader.fail('a source reference is not UTF-8');
+  return bytes.toString('utf8');
 }
 
 function idOfEncoding(encoding: Uint8Array): Digest {
-  return hash('sha512-256', Buffer.concat([DOMAIN, encoding]), 'hex') as Digest;
+  const length = DOMAIN.length + encoding.length;
+  if (length > scratch.length) return hash('sha512-256', Buffer.concat([DOMAIN, encoding]), 'hex') as Digest;
+  scratch.set(encoding, DOMAIN.length);
+  return hash('sha512-256', scratch.subarray(0, length), 'hex') as Digest;
 }
