@@ -100,6 +100,22 @@ test('chunks of a pack that is gone can be forgotten', async () => {
   index.close();
 });
 
+test('many packs are forgotten at once, and unknown ones among them are no matter', async () => {
+  const { locations } = await store('f', 400, 30_000);
+  const index = openChunkIndex(repository, state);
+  index.insert(locations.values());
+  const packs = new Set([...locations.values()].map(({ pack }) => pack));
+  const [kept, ...gone] = packs;
+  expect(gone.length).toBeGreaterThan(2);
+  const lost = [...locations.values()].filter(({ pack }) => pack !== kept);
+  expect(index.forgetPacks([sha256('no such pack'), ...gone, ...gone])).toBe(lost.length);
+  for (const { id, pack } of locations.values()) expect(index.find(id)?.pack).toBe(pack === kept ? kept : undefined);
+  expect(index.forgetPacks(gone)).toBe(0);
+  index.insert(lost);
+  expectAll(index, locations);
+  index.close();
+});
+
 test('of a chunk in two packs the new place is known', () => {
   const index = openChunkIndex(repository, state);
   const place: ChunkLocation = { id: sha256('c'), pack: sha256('p'), offset: 9, stored: 5, length: 5, codec: 'raw' };

@@ -189,14 +189,32 @@ export class ChunkIndex extends ChunkLookup {
 
   /** Forgets all chunks of a pack that turned out not to exist. @returns how many */
   forgetPack(pack: Digest): number {
+    return this.forgetPacks([pack]);
+  }
+
+  /**
+   * Forgets all chunks of packs that are gone, or not to be relied on; one pass over the table, however many packs. A leaf whose chunks were
+   * taken in is not read again by `refresh`: whoever moved chunks elsewhere tells where by `insert`. Until then they count as unknown, and
+   * may be stored again.
+   * @returns how many
+   */
+  forgetPacks(packs: Iterable<Digest>): number {
     this.flush();
     this.endBurst();
     return this.database
       .transaction(() => {
-        const number = this.#packNumber.get(digestToBytes(pack));
-        if (number === undefined) return 0;
-        const { changes } = this.database.prepare('DELETE FROM chunks WHERE pack = ?').run(number);
-        this.database.prepare('DELETE FROM packs WHERE number = ?').run(number);
+        this.database.exec('CREATE TEMP TABLE IF NOT EXISTS forgotten (number INTEGER PRIMARY KEY)');
+        const forget = this.database.prepare('INSERT OR IGNORE INTO forgotten (number) VALUES (?)');
+        let known = 0;
+        for (const pack of packs) {
+          const number = this.#packNumber.get(digestToBytes(pack));
+          if (number !== undefined) known += forget.run(number).changes;
+        }
+        if (known === 0) return 0;
+        const { changes } = this.database
+          .prepare('DELETE FROM chunks WHERE pack IN (SELECT number FROM forgotten)')
+          .run();
+        this.database.exec('DELETE FROM packs WHERE number IN (SELECT number FROM forgotten); DELETE FROM forgotten');
         return changes;
       })
       .immediate();
