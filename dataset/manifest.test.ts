@@ -1,12 +1,9 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { collect } from '../test/support/collect.ts';
 import { createRandom, type Random } from '../test/support/random.ts';
 import { randomDirectory, randomLeaf, randomName, randomTree } from '../test/support/random-tree.ts';
+import { describeRepositories } from '../test/support/repositories.ts';
 import type { Bucket } from './bucket/bucket.ts';
-import { directoryBucket } from './bucket/directory.ts';
 import { type ByteString, bytesOf } from './byte-string.ts';
 import { type Digest, sha256 } from './digest.ts';
 import type { Entry } from './entry.ts';
@@ -30,284 +27,287 @@ import {
   type SegmentRef,
 } from './manifest.ts';
 import { comparePaths, isWithin, joinPath, parentOf } from './path.ts';
-import type { Repository } from './repository.ts';
+import { initRepository, type Repository } from './repository.ts';
 
-let directory: string;
 let repository: Repository;
 let gets: string[];
 
-beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'larder-manifest-'));
-  gets = [];
-  const bucket = directoryBucket(directory);
-  const counted: Bucket = {
-    name: bucket.name,
-    get: (key, options) => {
-      gets.push(key);
-      return bucket.get(key, options);
-    },
-    head: (key) => bucket.head(key),
-    put: (key, body, options) => bucket.put(key, body, options),
-    list: (prefix, options) => bucket.list(prefix, options),
-    delete: (key, options) => bucket.delete(key, options),
-    close: () => bucket.close(),
-  };
-  repository = { id: '00000000-0000-0000-0000-000000000000', location: directory, bucket: counted };
-});
-
-afterEach(async () => {
-  await repository.bucket.close();
-  await rm(directory, { recursive: true });
-});
-
-describe('a manifest', () => {
-  test('gives back every entry of a random tree', async () => {
-    const random = createRandom(1);
-    for (const size of [1, 2, 63, 64, 65, 300, 5000]) {
-      const tree = randomTree(random, size);
-      const built = await build(tree);
-      expect(built.entries).toBe(tree.length);
-      expect(built.bytes).toBe(sizeOf(tree));
-      expect(formatEntries(await entriesOf(built.root))).toBe(formatEntries(tree));
-    }
-  });
-
-  test('has the root that its tree has when it is made afresh, after any edits', async () => {
-    for (let seed = 1; seed <= 12; seed++) {
-      const random = createRandom(seed);
-      let tree = randomTree(random, random.pick([3, 200, 1500, 6000]));
-      let root = (await build(tree)).root;
-      for (let round = 0; round < 6; round++) {
-        const changes = randomChanges(random, tree, random.pick([0, 1, 3, 40, 600]));
-        tree = applied(tree, changes);
-        const edited = await edit(root, changes);
-        const afresh = await build(tree);
-        expect(edited, `seed ${seed}, round ${round}`).toMatchObject({
-          root: afresh.root,
-          entries: tree.length,
-          bytes: sizeOf(tree),
-        });
-        root = edited.root;
-      }
-      expect(formatEntries(await entriesOf(root))).toBe(formatEntries(tree));
-    }
-  });
-
-  test('of a tree from which everything was deleted is that of the empty tree', async () => {
-    const tree = randomTree(createRandom(3), 2000);
-    const { root } = await build(tree);
-    const emptied = await edit(root, [{ kind: 'delete', path: '' as ByteString }]);
-    expect(emptied).toMatchObject({ root: (await build([])).root, entries: 0, bytes: 0 });
-    expect(await entriesOf(emptied.root)).toEqual([]);
-    const again = await edit(emptied.root, puts(tree));
-    expect(again.root).toBe(root);
-  });
-
-  test('whose root was replaced along with everything is that of the new tree', async () => {
-    const random = createRandom(4);
-    const old = await build(randomTree(random, 3000));
-    const tree = randomTree(random, 1000);
-    const replaced = await edit(old.root, [{ kind: 'delete', path: '' as ByteString }, ...puts(tree)]);
-    expect(replaced.root).toBe((await build(tree)).root);
-  });
-
-  test('loses the directory and all below it when a file takes its place', async () => {
-    const tree = [dir(''), dir('a'), file('a/x'), file('a-b'), dir('b')];
-    const { root } = await build(tree);
-    const edited = await edit(root, puts([file('a')]));
-    expect((await entriesOf(edited.root)).map((entry) => entry.path)).toEqual(['', 'a', 'a-b', 'b']);
-  });
-
-  test('keeps what is in a directory when only the directory itself changes', async () => {
-    const { root } = await build([dir(''), dir('a'), file('a/x')]);
-    const edited = await edit(root, puts([{ ...dir('a'), mode: 0o700 }]));
-    expect((await entriesOf(edited.root)).map((entry) => entry.path)).toEqual(['', 'a', 'a/x']);
-    expect(await findEntry(repository, edited.root, bytesOf('a'))).toMatchObject({ mode: 0o700 });
-  });
-
-  test('after one change reads and writes a few segments of many', async () => {
-    const tree = plainTree(200, 200);
-    const { root } = await build(tree);
-    const leaves = await collect(readSegments(repository, root));
-    expect(leaves.length).toBeGreaterThan(60);
+describeRepositories('manifests', (make, kind) => {
+  beforeEach(async () => {
     gets = [];
-    const edited = await edit(root, puts([{ ...file('d0100/f0100'), mode: 0o600 }]));
-    expect(new Set(gets).size).toBeLessThanOrEqual(8);
-    expect(edited.newSegments).toBeLessThanOrEqual(4);
-    expect(edited.root).not.toBe(root);
-  });
-
-  test('takes the deletion of a directory without reading what is in it', async () => {
-    const tree = plainTree(200, 200);
-    const { root } = await build(tree);
-    gets = [];
-    const edited = await edit(root, [
-      ...Array.from({ length: 190 }, (_, i) => ({ kind: 'delete' as const, path: bytesOf(`d${pad(i + 5)}`) })),
-    ]);
-    expect(edited.entries).toBe(1 + 10 * 201);
-    const few = plainTree(200, 200).filter(({ path }) => path === '' || path < 'd0005' || path >= 'd0195');
-    expect(edited.root).toBe((await build(few)).root);
-    gets = [];
-    await edit(root, [{ kind: 'delete', path: bytesOf('d0001') }]);
-    expect(new Set(gets).size).toBeLessThanOrEqual(8);
-  });
-
-  test('is not written again when nothing changes', async () => {
-    const tree = randomTree(createRandom(9), 4000);
-    const { root } = await build(tree);
-    const calls: NewLeaf[] = [];
-    const same = await edit(root, [], record(calls));
-    expect(same).toMatchObject({ root, newSegments: 0, newSegmentBytes: 0 });
-    const rewritten = await edit(root, puts(tree), record(calls));
-    expect(rewritten).toMatchObject({ root, newSegments: 0 });
-    expect(calls).toEqual([]);
-  });
-
-  test('tells of each new leaf once, with its chunks and the leaves that they may come from, before it is stored', async () => {
-    const tree = plainTree(40, 100);
-    const before: NewLeaf[] = [];
-    const { root } = await build(tree, record(before));
-    const leaves = await collect(readSegments(repository, root));
-    expect(before.map((leaf) => leaf.digest)).toEqual(leaves.map((leaf) => leaf.digest));
-    for (const leaf of before) expect(leaf.chunks).toEqual(chunksOf(await readSegment(repository, leaf.digest)));
-    const after: NewLeaf[] = [];
-    const stored: boolean[] = [];
-    await edit(root, puts([file('d0020/f0050x')]), {
-      leaf: async (leaf) => {
-        after.push(leaf);
-        stored.push((await repository.bucket.head(`segments/${leaf.digest.slice(0, 2)}/${leaf.digest}`)) !== undefined);
+    const made = await initRepository(await make());
+    const { bucket } = made;
+    const counted: Bucket = {
+      name: bucket.name,
+      get: (key, options) => {
+        gets.push(key);
+        return bucket.get(key, options);
       },
+      head: (key) => bucket.head(key),
+      put: (key, body, options) => bucket.put(key, body, options),
+      list: (prefix, options) => bucket.list(prefix, options),
+      delete: (key, options) => bucket.delete(key, options),
+      close: () => bucket.close(),
+    };
+    repository = { ...made, bucket: counted };
+  });
+
+  afterEach(async () => {
+    await repository.bucket.close();
+  });
+
+  describe('a manifest', () => {
+    test('gives back every entry of a random tree', async () => {
+      const random = createRandom(1);
+      for (const size of [1, 2, 63, 64, 65, 300, 5000]) {
+        const tree = randomTree(random, size);
+        const built = await build(tree);
+        expect(built.entries).toBe(tree.length);
+        expect(built.bytes).toBe(sizeOf(tree));
+        expect(formatEntries(await entriesOf(built.root))).toBe(formatEntries(tree));
+      }
     });
-    expect(after.length).toBeGreaterThan(0);
-    expect(stored).not.toContain(true);
-    for (const leaf of after) {
-      const carried = new Set<Digest>();
-      for (const from of leaf.from) for (const { id } of chunksOf(await readSegment(repository, from))) carried.add(id);
-      const unknown = leaf.chunks.filter(({ id }) => !carried.has(id));
-      expect(unknown.length).toBeLessThanOrEqual(1);
-    }
+
+    test('has the root that its tree has when it is made afresh, after any edits', async () => {
+      for (let seed = 1; seed <= (kind === 'S3' ? 3 : 12); seed++) {
+        const random = createRandom(seed);
+        let tree = randomTree(random, random.pick([3, 200, 1500, 6000]));
+        let root = (await build(tree)).root;
+        for (let round = 0; round < 6; round++) {
+          const changes = randomChanges(random, tree, random.pick([0, 1, 3, 40, 600]));
+          tree = applied(tree, changes);
+          const edited = await edit(root, changes);
+          const afresh = await build(tree);
+          expect(edited, `seed ${seed}, round ${round}`).toMatchObject({
+            root: afresh.root,
+            entries: tree.length,
+            bytes: sizeOf(tree),
+          });
+          root = edited.root;
+        }
+        expect(formatEntries(await entriesOf(root))).toBe(formatEntries(tree));
+      }
+    });
+
+    test('of a tree from which everything was deleted is that of the empty tree', async () => {
+      const tree = randomTree(createRandom(3), 2000);
+      const { root } = await build(tree);
+      const emptied = await edit(root, [{ kind: 'delete', path: '' as ByteString }]);
+      expect(emptied).toMatchObject({ root: (await build([])).root, entries: 0, bytes: 0 });
+      expect(await entriesOf(emptied.root)).toEqual([]);
+      const again = await edit(emptied.root, puts(tree));
+      expect(again.root).toBe(root);
+    });
+
+    test('whose root was replaced along with everything is that of the new tree', async () => {
+      const random = createRandom(4);
+      const old = await build(randomTree(random, 3000));
+      const tree = randomTree(random, 1000);
+      const replaced = await edit(old.root, [{ kind: 'delete', path: '' as ByteString }, ...puts(tree)]);
+      expect(replaced.root).toBe((await build(tree)).root);
+    });
+
+    test('loses the directory and all below it when a file takes its place', async () => {
+      const tree = [dir(''), dir('a'), file('a/x'), file('a-b'), dir('b')];
+      const { root } = await build(tree);
+      const edited = await edit(root, puts([file('a')]));
+      expect((await entriesOf(edited.root)).map((entry) => entry.path)).toEqual(['', 'a', 'a-b', 'b']);
+    });
+
+    test('keeps what is in a directory when only the directory itself changes', async () => {
+      const { root } = await build([dir(''), dir('a'), file('a/x')]);
+      const edited = await edit(root, puts([{ ...dir('a'), mode: 0o700 }]));
+      expect((await entriesOf(edited.root)).map((entry) => entry.path)).toEqual(['', 'a', 'a/x']);
+      expect(await findEntry(repository, edited.root, bytesOf('a'))).toMatchObject({ mode: 0o700 });
+    });
+
+    test('after one change reads and writes a few segments of many', async () => {
+      const tree = plainTree(200, 200);
+      const { root } = await build(tree);
+      const leaves = await collect(readSegments(repository, root));
+      expect(leaves.length).toBeGreaterThan(60);
+      gets = [];
+      const edited = await edit(root, puts([{ ...file('d0100/f0100'), mode: 0o600 }]));
+      expect(new Set(gets).size).toBeLessThanOrEqual(8);
+      expect(edited.newSegments).toBeLessThanOrEqual(4);
+      expect(edited.root).not.toBe(root);
+    });
+
+    test('takes the deletion of a directory without reading what is in it', async () => {
+      const tree = plainTree(200, 200);
+      const { root } = await build(tree);
+      gets = [];
+      const edited = await edit(root, [
+        ...Array.from({ length: 190 }, (_, i) => ({ kind: 'delete' as const, path: bytesOf(`d${pad(i + 5)}`) })),
+      ]);
+      expect(edited.entries).toBe(1 + 10 * 201);
+      const few = plainTree(200, 200).filter(({ path }) => path === '' || path < 'd0005' || path >= 'd0195');
+      expect(edited.root).toBe((await build(few)).root);
+      gets = [];
+      await edit(root, [{ kind: 'delete', path: bytesOf('d0001') }]);
+      expect(new Set(gets).size).toBeLessThanOrEqual(8);
+    });
+
+    test('is not written again when nothing changes', async () => {
+      const tree = randomTree(createRandom(9), 4000);
+      const { root } = await build(tree);
+      const calls: NewLeaf[] = [];
+      const same = await edit(root, [], record(calls));
+      expect(same).toMatchObject({ root, newSegments: 0, newSegmentBytes: 0 });
+      const rewritten = await edit(root, puts(tree), record(calls));
+      expect(rewritten).toMatchObject({ root, newSegments: 0 });
+      expect(calls).toEqual([]);
+    });
+
+    test('tells of each new leaf once, with its chunks and the leaves that they may come from, before it is stored', async () => {
+      const tree = plainTree(40, 100);
+      const before: NewLeaf[] = [];
+      const { root } = await build(tree, record(before));
+      const leaves = await collect(readSegments(repository, root));
+      expect(before.map((leaf) => leaf.digest)).toEqual(leaves.map((leaf) => leaf.digest));
+      for (const leaf of before) expect(leaf.chunks).toEqual(chunksOf(await readSegment(repository, leaf.digest)));
+      const after: NewLeaf[] = [];
+      const stored: boolean[] = [];
+      await edit(root, puts([file('d0020/f0050x')]), {
+        leaf: async (leaf) => {
+          after.push(leaf);
+          stored.push(
+            (await repository.bucket.head(`segments/${leaf.digest.slice(0, 2)}/${leaf.digest}`)) !== undefined,
+          );
+        },
+      });
+      expect(after.length).toBeGreaterThan(0);
+      expect(stored).not.toContain(true);
+      for (const leaf of after) {
+        const carried = new Set<Digest>();
+        for (const from of leaf.from)
+          for (const { id } of chunksOf(await readSegment(repository, from))) carried.add(id);
+        const unknown = leaf.chunks.filter(({ id }) => !carried.has(id));
+        expect(unknown.length).toBeLessThanOrEqual(1);
+      }
+    });
+
+    test('holds paths of any depth', async () => {
+      const tree = [dir('')];
+      let path = '';
+      for (let i = 0; i < 400; i++) {
+        path = i === 0 ? 'd'.repeat(255) : `${path}/${'d'.repeat(255)}`;
+        tree.push(dir(path));
+      }
+      for (let i = 0; i < 100; i++) tree.push(file(`${path}/${pad(i)}`));
+      const { root } = await build(tree);
+      expect(await entriesOf(root)).toEqual(tree.map((entry) => expect.objectContaining({ path: entry.path })));
+      const changed = [{ ...tree.at(-50)!, mode: 0o600 }];
+      const edited = await edit(root, puts(changed));
+      expect(edited.root).toBe(
+        (await build(tree.map((entry) => (entry.path === changed[0]!.path ? changed[0]! : entry)))).root,
+      );
+      expect(edited.newSegments).toBeLessThanOrEqual(4);
+    });
+
+    test('fails with what its sink fails with', async () => {
+      const refusing = { leaf: () => Promise.reject(new Error('no room')) };
+      await expect(build(plainTree(20, 200), refusing)).rejects.toThrow('no room');
+    });
+
+    test('goes on while its leaves wait for a pack that later changes fill', async () => {
+      const waiting: (() => void)[] = [];
+      const sink = { leaf: () => new Promise<void>((resolve) => waiting.push(resolve)) };
+      const tree = plainTree(100, 200);
+      async function* changes() {
+        for (let i = 0; i < tree.length; i += 100) yield puts(tree.slice(i, i + 100));
+        await new Promise((resolve) => setImmediate(resolve));
+        expect(waiting.length).toBeGreaterThan(30);
+        const open = setInterval(() => {
+          for (const resolve of waiting.splice(0)) resolve();
+        }, 1);
+        open.unref();
+      }
+      const built = await editManifest(repository, undefined, changes(), sink);
+      expect(built.entries).toBe(tree.length);
+    });
+
+    test('refuses entries out of order, twice, or without their directory', async () => {
+      await expect(build([dir(''), file('b'), file('a')])).rejects.toThrow('no path order');
+      await expect(build([dir(''), file('a'), file('a')])).rejects.toThrow('no path order');
+      await expect(build([dir(''), file('a/b')])).rejects.toThrow('no entry for the directory');
+      await expect(build([dir(''), file('a'), file('a/b')])).rejects.toThrow('is no directory');
+      await expect(build([file('a')])).rejects.toThrow('no entry for the directory');
+      await expect(build([dir(''), file('a/../b')])).rejects.toThrow();
+    });
   });
 
-  test('holds paths of any depth', async () => {
-    const tree = [dir('')];
-    let path = '';
-    for (let i = 0; i < 400; i++) {
-      path = i === 0 ? 'd'.repeat(255) : `${path}/${'d'.repeat(255)}`;
-      tree.push(dir(path));
-    }
-    for (let i = 0; i < 100; i++) tree.push(file(`${path}/${pad(i)}`));
-    const { root } = await build(tree);
-    expect(await entriesOf(root)).toEqual(tree.map((entry) => expect.objectContaining({ path: entry.path })));
-    const changed = [{ ...tree.at(-50)!, mode: 0o600 }];
-    const edited = await edit(root, puts(changed));
-    expect(edited.root).toBe(
-      (await build(tree.map((entry) => (entry.path === changed[0]!.path ? changed[0]! : entry)))).root,
-    );
-    expect(edited.newSegments).toBeLessThanOrEqual(4);
-  });
+  describe('reading a part of a manifest', () => {
+    test('gives a directory with all below it, and nothing beside it', async () => {
+      const random = createRandom(21);
+      const tree = randomTree(random, 4000);
+      const { root } = await build(tree);
+      for (let i = 0; i < 60; i++) {
+        const prefix = random.pick(tree).path;
+        const from = random.pick(tree).path;
+        const within = tree.filter(({ path }) => isWithin(path, prefix));
+        expect(formatEntries(await entriesOf(root, { prefix }))).toBe(formatEntries(within));
+        const after = tree.filter(({ path }) => comparePaths(path, from) >= 0);
+        expect((await entriesOf(root, { from })).length).toBe(after.length);
+      }
+      expect(await entriesOf(root, { prefix: bytesOf('no such thing') })).toEqual([]);
+    });
 
-  test('fails with what its sink fails with', async () => {
-    const refusing = { leaf: () => Promise.reject(new Error('no room')) };
-    await expect(build(plainTree(20, 200), refusing)).rejects.toThrow('no room');
-  });
+    test('finds each entry by its path, and nothing at other paths', async () => {
+      const tree = randomTree(createRandom(22), 3000);
+      const { root } = await build(tree);
+      for (let i = 0; i < tree.length; i += 7) {
+        const { path } = tree[i]!;
+        expect(formatEntries([(await findEntry(repository, root, path))!])).toBe(formatEntries([tree[i]!]));
+        expect(await findEntry(repository, root, `${path}\x01` as ByteString)).toBeUndefined();
+      }
+      expect(await findEntry(repository, (await build([])).root, '' as ByteString)).toBeUndefined();
+    });
 
-  test('goes on while its leaves wait for a pack that later changes fill', async () => {
-    const waiting: (() => void)[] = [];
-    const sink = { leaf: () => new Promise<void>((resolve) => waiting.push(resolve)) };
-    const tree = plainTree(100, 200);
-    async function* changes() {
-      for (let i = 0; i < tree.length; i += 100) yield puts(tree.slice(i, i + 100));
-      await new Promise((resolve) => setImmediate(resolve));
-      expect(waiting.length).toBeGreaterThan(30);
-      const open = setInterval(() => {
-        for (const resolve of waiting.splice(0)) resolve();
-      }, 1);
-      open.unref();
-    }
-    const built = await editManifest(repository, undefined, changes(), sink);
-    expect(built.entries).toBe(tree.length);
-  });
+    test('reads a segment once for many look-ups at once', async () => {
+      const tree = plainTree(100, 100);
+      const { root } = await build(tree);
+      gets = [];
+      await Promise.all(Array.from({ length: 80 }, (_, i) => findEntry(repository, root, bytesOf(`d0050/f${pad(i)}`))));
+      expect(gets.length).toBeLessThanOrEqual(5);
+      expect(new Set(gets).size).toBe(gets.length);
+    });
 
-  test('refuses entries out of order, twice, or without their directory', async () => {
-    await expect(build([dir(''), file('b'), file('a')])).rejects.toThrow('no path order');
-    await expect(build([dir(''), file('a'), file('a')])).rejects.toThrow('no path order');
-    await expect(build([dir(''), file('a/b')])).rejects.toThrow('no entry for the directory');
-    await expect(build([dir(''), file('a'), file('a/b')])).rejects.toThrow('is no directory');
-    await expect(build([file('a')])).rejects.toThrow('no entry for the directory');
-    await expect(build([dir(''), file('a/../b')])).rejects.toThrow();
-  });
-});
-
-describe('reading a part of a manifest', () => {
-  test('gives a directory with all below it, and nothing beside it', async () => {
-    const random = createRandom(21);
-    const tree = randomTree(random, 4000);
-    const { root } = await build(tree);
-    for (let i = 0; i < 60; i++) {
-      const prefix = random.pick(tree).path;
-      const from = random.pick(tree).path;
-      const within = tree.filter(({ path }) => isWithin(path, prefix));
-      expect(formatEntries(await entriesOf(root, { prefix }))).toBe(formatEntries(within));
-      const after = tree.filter(({ path }) => comparePaths(path, from) >= 0);
-      expect((await entriesOf(root, { from })).length).toBe(after.length);
-    }
-    expect(await entriesOf(root, { prefix: bytesOf('no such thing') })).toEqual([]);
-  });
-
-  test('finds each entry by its path, and nothing at other paths', async () => {
-    const tree = randomTree(createRandom(22), 3000);
-    const { root } = await build(tree);
-    for (let i = 0; i < tree.length; i += 7) {
-      const { path } = tree[i]!;
-      expect(formatEntries([(await findEntry(repository, root, path))!])).toBe(formatEntries([tree[i]!]));
-      expect(await findEntry(repository, root, `${path}\x01` as ByteString)).toBeUndefined();
-    }
-    expect(await findEntry(repository, (await build([])).root, '' as ByteString)).toBeUndefined();
-  });
-
-  test('reads a segment once for many look-ups at once', async () => {
-    const tree = plainTree(100, 100);
-    const { root } = await build(tree);
-    gets = [];
-    await Promise.all(Array.from({ length: 80 }, (_, i) => findEntry(repository, root, bytesOf(`d0050/f${pad(i)}`))));
-    expect(gets.length).toBeLessThanOrEqual(5);
-    expect(new Set(gets).size).toBe(gets.length);
-  });
-
-  test('names the segment that is not what its parent tells', async () => {
-    const { root } = await build(plainTree(20, 100));
-    const [first, second] = await collect(readSegments(repository, root));
-    const node = (await readAnySegment(repository, root)) as IndexNode;
-    const wrong: [Partial<SegmentRef>, string][] = [
-      [{ digest: second!.digest }, 'and its parent tells of'],
-      [{ entries: first!.entries + 1 }, `it has ${first!.entries} entries`],
-      [{ bytes: 1 }, 'and its parent tells of 1'],
-      [{ last: first!.first }, 'its last entry is'],
-    ];
-    for (const [field, fault] of wrong) {
-      const children = [{ ...first!, ...field }, ...node.children.slice(1)];
-      const { digest, object } = sealSegment(encodeIndexNode({ level: 1, children }));
+    test('names the segment that is not what its parent tells', async () => {
+      const { root } = await build(plainTree(20, 100));
+      const [first, second] = await collect(readSegments(repository, root));
+      const node = (await readAnySegment(repository, root)) as IndexNode;
+      const wrong: [Partial<SegmentRef>, string][] = [
+        [{ digest: second!.digest }, 'and its parent tells of'],
+        [{ entries: first!.entries + 1 }, `it has ${first!.entries} entries`],
+        [{ bytes: 1 }, 'and its parent tells of 1'],
+        [{ last: first!.first }, 'its last entry is'],
+      ];
+      for (const [field, fault] of wrong) {
+        const children = [{ ...first!, ...field }, ...node.children.slice(1)];
+        const { digest, object } = sealSegment(encodeIndexNode({ level: 1, children }));
+        await repository.bucket.put(`segments/${digest.slice(0, 2)}/${digest}`, object);
+        await expect(entriesOf(digest)).rejects.toThrow(fault);
+      }
+      const { digest, object } = sealSegment(encodeIndexNode({ level: 2, children: node.children }));
       await repository.bucket.put(`segments/${digest.slice(0, 2)}/${digest}`, object);
-      await expect(entriesOf(digest)).rejects.toThrow(fault);
-    }
-    const { digest, object } = sealSegment(encodeIndexNode({ level: 2, children: node.children }));
-    await repository.bucket.put(`segments/${digest.slice(0, 2)}/${digest}`, object);
-    await expect(entriesOf(digest)).rejects.toThrow(`segment ${first!.digest} is damaged: it has the level 0`);
-  });
+      await expect(entriesOf(digest)).rejects.toThrow(`segment ${first!.digest} is damaged: it has the level 0`);
+    });
 
-  test('names the segment whose entries make no tree with those before', async () => {
-    const broken = sealSegment(encodeLeaf([dir(''), file('a/b')]));
-    await repository.bucket.put(`segments/${broken.digest.slice(0, 2)}/${broken.digest}`, broken.object);
-    await expect(entriesOf(broken.digest)).rejects.toThrow(
-      `segment ${broken.digest} is damaged: the entry 'a/b' has no entry for the directory`,
-    );
-  });
+    test('names the segment whose entries make no tree with those before', async () => {
+      const broken = sealSegment(encodeLeaf([dir(''), file('a/b')]));
+      await repository.bucket.put(`segments/${broken.digest.slice(0, 2)}/${broken.digest}`, broken.object);
+      await expect(entriesOf(broken.digest)).rejects.toThrow(
+        `segment ${broken.digest} is damaged: the entry 'a/b' has no entry for the directory`,
+      );
+    });
 
-  test('names the segment that is missing', async () => {
-    const { root } = await build(plainTree(20, 100));
-    const [, leaf] = await collect(readSegments(repository, root));
-    await repository.bucket.delete(`segments/${leaf!.digest.slice(0, 2)}/${leaf!.digest}`);
-    await expect(entriesOf(root)).rejects.toThrow(`segment ${leaf!.digest} is missing`);
+    test('names the segment that is missing', async () => {
+      const { root } = await build(plainTree(20, 100));
+      const [, leaf] = await collect(readSegments(repository, root));
+      await repository.bucket.delete(`segments/${leaf!.digest.slice(0, 2)}/${leaf!.digest}`);
+      await expect(entriesOf(root)).rejects.toThrow(`segment ${leaf!.digest} is missing`);
+    });
   });
 });
 

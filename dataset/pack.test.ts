@@ -1,167 +1,177 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { beginnings, flippedBits } from '../test/support/flip-bits.ts';
 import { createRandom } from '../test/support/random.ts';
+import { describeRepositories, overwrite } from '../test/support/repositories.ts';
 import type { Bucket } from './bucket/bucket.ts';
-import { directoryBucket } from './bucket/directory.ts';
+import { readObject } from './bucket/read-object.ts';
 import { type Digest, sha256 } from './digest.ts';
 import { CorruptError, InvalidError, NotFoundError } from './errors.ts';
 import { decodePackIndex, encodePackIndex, formatPackIndex, type PackedChunk, packIndexBytes } from './format/pack.ts';
 import { packKey } from './keys.ts';
 import type { ChunkLocation } from './location.ts';
 import { PackBuilder, readChunk, readPackIndex, streamPack } from './pack.ts';
-import type { Repository } from './repository.ts';
+import { initRepository, type Repository } from './repository.ts';
 
-let directory: string;
 let bucket: Bucket;
 let repository: Repository;
 let read: number;
 
-beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'larder-pack-'));
-  const plain = directoryBucket(directory);
-  read = 0;
-  bucket = {
-    name: plain.name,
-    get: async (key, options) => {
-      const object = await plain.get(key, options);
-      return { ...object, body: counted(object.body) };
-    },
-    head: (key) => plain.head(key),
-    put: (key, body, options) => plain.put(key, body, options),
-    list: (prefix, options) => plain.list(prefix, options),
-    delete: (key, options) => plain.delete(key, options),
-    close: () => plain.close(),
-  };
-  repository = { id: '00000000-0000-0000-0000-000000000000', location: directory, bucket };
-});
+describeRepositories('packs', (make, kind) => {
+  beforeEach(async () => {
+    const made = await initRepository(await make());
+    const plain = made.bucket;
+    read = 0;
+    bucket = {
+      name: plain.name,
+      get: async (key, options) => {
+        const object = await plain.get(key, options);
+        return { ...object, body: counted(object.body) };
+      },
+      head: (key) => plain.head(key),
+      put: (key, body, options) => plain.put(key, body, options),
+      list: (prefix, options) => plain.list(prefix, options),
+      delete: (key, options) => plain.delete(key, options),
+      close: () => plain.close(),
+    };
+    repository = { ...made, bucket };
+  });
 
-afterEach(async () => {
-  await bucket.close();
-  await rm(directory, { recursive: true });
-});
+  afterEach(async () => {
+    await bucket.close();
+  });
 
-test('chunks come back from the packs that they were put into, each from its place and all in order', async () => {
-  const chunks = randomChunks(1, 400);
-  const { locations, packs } = await pack(chunks, 100_000);
-  expect(packs.length).toBeGreaterThan(3);
-  for (const [id, { bytes }] of chunks)
-    expect((await readChunk(repository, locations.get(id)!)).equals(bytes)).toBe(true);
-  const order: Digest[] = [];
-  for (const id of packs)
+  test('chunks come back from the packs that they were put into, each from its place and all in order', async () => {
+    const chunks = randomChunks(1, 400);
+    const { locations, packs } = await pack(chunks, 100_000);
+    expect(packs.length).toBeGreaterThan(3);
+    for (const [id, { bytes }] of chunks)
+      expect((await readChunk(repository, locations.get(id)!)).equals(bytes)).toBe(true);
+    const order: Digest[] = [];
+    for (const id of packs)
+      await streamPack(
+        repository,
+        id,
+        () => true,
+        async (chunk, bytes, wholeFile) => {
+          expect(bytes.equals(chunks.get(chunk)!.bytes)).toBe(true);
+          expect(wholeFile).toBe(chunks.get(chunk)!.wholeFile);
+          order.push(chunk);
+        },
+      );
+    expect(order).toEqual([...chunks.keys()]);
+  });
+
+  test("a pack's index tells where each chunk lies, and reading it reads no chunk", async () => {
+    const chunks = randomChunks(2, 50, 300_000);
+    const { locations, packs } = await pack(chunks);
+    read = 0;
+    const index = await readPackIndex(repository, packs[0]!);
+    expect(read).toBeLessThanOrEqual(2 * 1024 * 1024);
+    expect(index.map(({ id }) => id)).toEqual([...chunks.keys()]);
+    for (const { id, offset, stored } of index)
+      expect(locations.get(id)).toMatchObject({ offset, stored, pack: packs[0] });
+  });
+
+  test('only what is wanted is handed over, and far apart it is not read through', async () => {
+    const chunks = randomChunks(3, 40, 400_000);
+    const { packs } = await pack(chunks, 64 * 1024 * 1024);
+    const ids = [...chunks.keys()];
+    const wanted = new Set([ids[0]!, ids[1]!, ids[20]!, ids[39]!]);
+    read = 0;
+    const got: Digest[] = [];
     await streamPack(
       repository,
-      id,
-      () => true,
-      async (chunk, bytes, wholeFile) => {
-        expect(bytes.equals(chunks.get(chunk)!.bytes)).toBe(true);
-        expect(wholeFile).toBe(chunks.get(chunk)!.wholeFile);
-        order.push(chunk);
+      packs[0]!,
+      (id) => wanted.has(id),
+      async (id) => {
+        got.push(id);
       },
     );
-  expect(order).toEqual([...chunks.keys()]);
-});
+    expect(got).toEqual([...wanted]);
+    const size = (await bucket.head(packKey(packs[0]!)))!.size;
+    expect(read).toBeLessThan(size * 0.75);
+  });
 
-test("a pack's index tells where each chunk lies, and reading it reads no chunk", async () => {
-  const chunks = randomChunks(2, 50, 300_000);
-  const { locations, packs } = await pack(chunks);
-  read = 0;
-  const index = await readPackIndex(repository, packs[0]!);
-  expect(read).toBeLessThanOrEqual(2 * 1024 * 1024);
-  expect(index.map(({ id }) => id)).toEqual([...chunks.keys()]);
-  for (const { id, offset, stored } of index)
-    expect(locations.get(id)).toMatchObject({ offset, stored, pack: packs[0] });
-});
+  test('packs are closed at their target, and of one run of chunks the same packs come', async () => {
+    const chunks = randomChunks(4, 300);
+    const first = await pack(chunks, 100_000);
+    const again = await pack(chunks, 100_000);
+    expect(again.packs).toEqual(first.packs);
+    for (const id of first.packs) expect((await bucket.head(packKey(id)))!.size).toBeLessThan(100_000 + 45_000);
+  });
 
-test('only what is wanted is handed over, and far apart it is not read through', async () => {
-  const chunks = randomChunks(3, 40, 400_000);
-  const { packs } = await pack(chunks, 64 * 1024 * 1024);
-  const ids = [...chunks.keys()];
-  const wanted = new Set([ids[0]!, ids[1]!, ids[20]!, ids[39]!]);
-  read = 0;
-  const got: Digest[] = [];
-  await streamPack(
-    repository,
-    packs[0]!,
-    (id) => wanted.has(id),
-    async (id) => {
-      got.push(id);
-    },
-  );
-  expect(got).toEqual([...wanted]);
-  const size = (await bucket.head(packKey(packs[0]!)))!.size;
-  expect(read).toBeLessThan(size * 0.75);
-});
+  test('a damaged pack never gives a wrong byte: the error names pack and chunk', async () => {
+    const chunks = randomChunks(5, 6, 300);
+    const { locations, packs } = await pack(chunks);
+    const key = packKey(packs[0]!);
+    const { bytes: whole } = await readObject(bucket, key, 1_000_000);
+    const random = createRandom(5);
+    for (const { damaged, at } of flippedBits(random, whole, kind === 'S3' ? 100 : 1500)) {
+      await overwrite(repository, key, damaged);
+      let failed = false;
+      const seen = new Set<Digest>();
+      try {
+        await streamPack(
+          repository,
+          packs[0]!,
+          () => true,
+          async (id, bytes) => {
+            expect(sha256(bytes), at).toBe(id);
+            seen.add(id);
+          },
+        );
+      } catch (error) {
+        expect(error, at).toBeInstanceOf(CorruptError);
+        expect((error as Error).message).toContain(packs[0]);
+        failed = true;
+      }
+      // A bit of a zstd frame may mean nothing: then every chunk is there, and right.
+      expect(failed || seen.size === chunks.size, at).toBe(true);
+      for (const location of locations.values()) {
+        const bytes = await readChunk(repository, location).catch((error: unknown) => error);
+        if (bytes instanceof Buffer) expect(sha256(bytes)).toBe(location.id);
+        else expect((bytes as Error).message).toContain(`chunk ${location.id} in pack ${packs[0]} is damaged`);
+      }
+    }
+  });
 
-test('packs are closed at their target, and of one run of chunks the same packs come', async () => {
-  const chunks = randomChunks(4, 300);
-  const first = await pack(chunks, 100_000);
-  const again = await pack(chunks, 100_000);
-  expect(again.packs).toEqual(first.packs);
-  for (const id of first.packs) expect((await bucket.head(packKey(id)))!.size).toBeLessThan(100_000 + 45_000);
-});
-
-test('a damaged pack never gives a wrong byte: the error names pack and chunk', async () => {
-  const chunks = randomChunks(5, 6, 300);
-  const { locations, packs } = await pack(chunks);
-  const file = join(directory, packKey(packs[0]!));
-  const whole = await readFile(file);
-  const random = createRandom(5);
-  for (const { damaged, at } of flippedBits(random, whole, 1500)) {
-    await writeFile(file, damaged);
-    let failed = false;
-    const seen = new Set<Digest>();
-    try {
-      await streamPack(
+  test('a pack that was cut, or is not there, is told apart', async () => {
+    const { locations, packs } = await pack(randomChunks(6, 5, 200));
+    const key = packKey(packs[0]!);
+    const { bytes: whole } = await readObject(bucket, key, 1_000_000);
+    const last = [...locations.values()].at(-1)!;
+    const stream = () =>
+      streamPack(
         repository,
         packs[0]!,
         () => true,
-        async (id, bytes) => {
-          expect(sha256(bytes), at).toBe(id);
-          seen.add(id);
-        },
+        async () => undefined,
       );
-    } catch (error) {
-      expect(error, at).toBeInstanceOf(CorruptError);
-      expect((error as Error).message).toContain(packs[0]);
-      failed = true;
+    for (const part of beginnings(createRandom(6), whole, kind === 'S3' ? 20 : 100)) {
+      await overwrite(repository, key, part);
+      await expect(stream()).rejects.toThrow(CorruptError);
+      await expect(readPackIndex(repository, packs[0]!)).rejects.toThrow(CorruptError);
+      await expect(readChunk(repository, last)).rejects.toThrow(CorruptError);
     }
-    // A bit of a zstd frame may mean nothing: then every chunk is there, and right.
-    expect(failed || seen.size === chunks.size, at).toBe(true);
-    for (const location of locations.values()) {
-      const bytes = await readChunk(repository, location).catch((error: unknown) => error);
-      if (bytes instanceof Buffer) expect(sha256(bytes)).toBe(location.id);
-      else expect((bytes as Error).message).toContain(`chunk ${location.id} in pack ${packs[0]} is damaged`);
-    }
-  }
-});
+    await overwrite(repository, key, Buffer.concat([whole, Buffer.from([0])]));
+    await expect(stream()).rejects.toThrow('its index tells of');
+    await bucket.delete(key);
+    await expect(stream()).rejects.toThrow(NotFoundError);
+    await expect(readChunk(repository, last)).rejects.toThrow(NotFoundError);
+  });
 
-test('a pack that was cut, or is not there, is told apart', async () => {
-  const { locations, packs } = await pack(randomChunks(6, 5, 200));
-  const file = join(directory, packKey(packs[0]!));
-  const whole = await readFile(file);
-  const last = [...locations.values()].at(-1)!;
-  const stream = () =>
-    streamPack(
-      repository,
-      packs[0]!,
-      () => true,
-      async () => undefined,
-    );
-  for (const part of beginnings(createRandom(6), whole, 100)) {
-    await writeFile(file, part);
-    await expect(stream()).rejects.toThrow(CorruptError);
-    await expect(readPackIndex(repository, packs[0]!)).rejects.toThrow(CorruptError);
-    await expect(readChunk(repository, last)).rejects.toThrow(CorruptError);
-  }
-  await writeFile(file, Buffer.concat([whole, Buffer.from([0])]));
-  await expect(stream()).rejects.toThrow('its index tells of');
-  await rm(file);
-  await expect(stream()).rejects.toThrow(NotFoundError);
-  await expect(readChunk(repository, last)).rejects.toThrow(NotFoundError);
+  test('a builder whose bucket fails says so on the next chunk or at the flush', async () => {
+    const failing: Bucket = { ...bucket, put: () => Promise.reject(new Error('no room')) };
+    const builder = new PackBuilder({ ...repository, bucket: failing }, { target: 1000 });
+    const bytes = Buffer.alloc(600);
+    const fill = async () => {
+      for (let i = 0; i < 20; i++)
+        await builder.add({ id: sha256('x'), length: 600, codec: 'raw', bytes, wholeFile: true });
+      await builder.flush();
+    };
+    await expect(fill()).rejects.toThrow('no room');
+  });
 });
 
 test('a pack index has the layout that the documentation gives', () => {
@@ -202,18 +212,6 @@ test('a pack index with impossible chunks or counts is refused, whoever made it'
   expect(refused((copy) => copy.writeUInt32LE(9, 45))).toThrow('9 bytes are stored in 5');
   expect(refused((copy) => copy.writeUInt8(0x58, 0))).toThrow('does not begin as a pack');
   expect(refused((copy) => copy.writeUInt8(2, 4))).toThrow('has the format 2');
-});
-
-test('a builder whose bucket fails says so on the next chunk or at the flush', async () => {
-  const failing: Bucket = { ...bucket, put: () => Promise.reject(new Error('no room')) };
-  const builder = new PackBuilder({ ...repository, bucket: failing }, { target: 1000 });
-  const bytes = Buffer.alloc(600);
-  const fill = async () => {
-    for (let i = 0; i < 20; i++)
-      await builder.add({ id: sha256('x'), length: 600, codec: 'raw', bytes, wholeFile: true });
-    await builder.flush();
-  };
-  await expect(fill()).rejects.toThrow('no room');
 });
 
 interface TestChunk {
