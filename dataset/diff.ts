@@ -18,6 +18,8 @@ export interface Difference {
   readonly path: ByteString;
   readonly before?: Entry;
   readonly after?: Entry;
+  /** The leaf segment that `after` is in. */
+  readonly leaf?: Digest;
 }
 
 export interface DiffOptions {
@@ -29,11 +31,12 @@ export interface DiffOptions {
 /**
  * What differs between two trees, in path order. Segments that both have are not read, on every level of the tree: the cost is that of
  * the difference.
+ * @param before the root of a manifest, as is `after`; undefined for an empty tree
  */
 export async function* diffVersions(
   repository: Repository,
-  before: Digest,
-  after: Digest,
+  before: Digest | undefined,
+  after: Digest | undefined,
   options: DiffOptions = {},
 ): AsyncGenerator<Difference> {
   if (before === after) return;
@@ -60,7 +63,7 @@ export async function* diffVersions(
       const order = comparePaths(x.path, y.path);
       if (order === 0) {
         const kind = differenceOf(x, y);
-        if (kind) yield { kind, path: x.path, before: x, after: y };
+        if (kind) yield { kind, path: x.path, before: x, after: y, leaf: b.leaf };
         a.skip();
         b.skip();
       } else if (order < 0) yield a.take('removed');
@@ -114,19 +117,26 @@ class Cursor {
   readonly #stack: { readonly nodes: readonly Node[]; at: number }[] = [];
   #entries: readonly Entry[] = [];
   #at = 0;
+  #leaf: Digest | undefined;
 
   private constructor(repository: Repository, options: DiffOptions) {
     this.#repository = repository;
     this.#options = options;
   }
 
-  static async open(repository: Repository, root: Digest, options: DiffOptions): Promise<Cursor> {
+  static async open(repository: Repository, root: Digest | undefined, options: DiffOptions): Promise<Cursor> {
     const cursor = new Cursor(repository, options);
+    if (root === undefined) return cursor;
     const segment = await readAnySegment(repository, root, options.signal);
     const ref = refOf(root, segment);
     // A root by itself is never equal to the other's: it is opened at once.
-    if (ref) cursor.#enter(segment);
+    if (ref) cursor.#enter(root, segment);
     return cursor;
+  }
+
+  /** The leaf that the entry at this place is in. */
+  get leaf(): Digest | undefined {
+    return this.#leaf;
   }
 
   /** The segment at this place; undefined where there is an entry, or nothing. */
@@ -153,7 +163,7 @@ class Cursor {
     const entry = this.#entries[this.#at]!;
     this.skip();
     const { path } = entry;
-    return kind === 'added' ? { kind, path, after: entry } : { kind, path, before: entry };
+    return kind === 'added' ? { kind, path, after: entry, leaf: this.#leaf } : { kind, path, before: entry };
   }
 
   /** Goes into the segment. */
@@ -161,10 +171,10 @@ class Cursor {
     const { ref, level } = this.node!;
     this.#stack.at(-1)!.at++;
     this.#trim();
-    this.#enter(await readChild(this.#repository, ref, level, this.#options.signal));
+    this.#enter(ref.digest, await readChild(this.#repository, ref, level, this.#options.signal));
   }
 
-  #enter(segment: Segment): void {
+  #enter(digest: Digest, segment: Segment): void {
     const { prefix } = this.#options;
     if (isIndex(segment)) {
       const level = segment.level - 1;
@@ -175,6 +185,7 @@ class Cursor {
     }
     this.#entries = prefix === undefined ? segment : segment.filter(({ path }) => isWithin(path, prefix));
     this.#at = 0;
+    this.#leaf = digest;
   }
 
   #trim(): void {
