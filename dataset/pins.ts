@@ -37,7 +37,9 @@ export async function* readPins(
 ): AsyncGenerator<Pin> {
   for (const [prefix, kind] of PINNING) {
     const listed = repository.bucket.list(prefix, options);
-    for await (const pin of mapAhead(listed, RECORDS_AHEAD, ({ key }) => readPin(repository, kind, key, options.signal)))
+    for await (const pin of mapAhead(listed, RECORDS_AHEAD, ({ key }) =>
+      readPin(repository, kind, key, options.signal),
+    ))
       if (pin !== undefined) yield pin;
   }
 }

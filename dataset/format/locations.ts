@@ -70,8 +70,47 @@ export function encodeLocations(segment: Digest, locations: readonly ChunkLocati
   return Buffer.from(out.view());
 }
 
+/** Where stored chunks lie, without telling which chunks they are: what can be said of locations without their segment. */
+export interface Places {
+  readonly packs: readonly Digest[];
+  /** One for each chunk, in the order of the segment's; `pack` counts in `packs`. */
+  readonly rows: readonly Place[];
+}
+
+export type Place = Pick<ChunkLocation, 'offset' | 'stored' | 'codec'> & { readonly pack: number };
+
+/** The places in locations, checked against their checksum. */
+export function readPlaces(segment: Digest, object: Buffer): Places {
+  const { reader, packs, count } = openLocations(segment, object);
+  const rows: Place[] = [];
+  for (let i = 0; i < count; i++) rows.push(nextPlace(reader, packs, rows.length));
+  finish(reader, packs);
+  return { packs: packs.ids, rows };
+}
+
 /** @param chunks the segment's, each once, in order of first appearance */
 export function decodeLocations(segment: Digest, object: Buffer, chunks: readonly ChunkRef[]): ChunkLocation[] {
+  const { reader, packs, count } = openLocations(segment, object);
+  if (count !== chunks.length) reader.fail(`they tell of ${count} chunks, and the segment has ${chunks.length}`);
+  const locations: ChunkLocation[] = [];
+  for (const { id, length } of chunks) {
+    const { pack, offset, stored, codec } = nextPlace(reader, packs, locations.length);
+    if (codec === 'raw' ? stored !== length : stored >= length)
+      reader.fail(`chunk ${id} of ${length} bytes is stored in ${stored} (${codec})`);
+    locations.push({ id, pack: packs.ids[pack]!, offset, stored, length, codec });
+  }
+  finish(reader, packs);
+  return locations;
+}
+
+interface PackTable {
+  readonly ids: readonly Digest[];
+  /** Of the chunk before in each pack. */
+  readonly ends: number[];
+  used: number;
+}
+
+function openLocations(segment: Digest, object: Buffer): { reader: ByteReader; packs: PackTable; count: number } {
   const name = `locations of segment ${segment}`;
   const bodyEnd = Math.max(0, object.length - DIGEST_BYTES);
   const tail = new ByteReader(name, object, bodyEnd);
@@ -82,30 +121,27 @@ export function decodeLocations(segment: Digest, object: Buffer, chunks: readonl
   if (tail.digest() !== sha256(object.subarray(0, bodyEnd))) reader.fail('their checksum is wrong');
   const about = reader.digest();
   if (about !== segment) reader.fail(`they are those of segment ${about}`);
-  const packs: { readonly id: Digest; end: number }[] = [];
-  for (let left = reader.count(DIGEST_BYTES); left > 0; left--) packs.push({ id: reader.digest(), end: 0 });
-  const count = reader.count(3);
-  if (count !== chunks.length) reader.fail(`they tell of ${count} chunks, and the segment has ${chunks.length}`);
-  let used = 0;
-  const locations: ChunkLocation[] = [];
-  for (const { id, length } of chunks) {
-    const number = reader.varint();
-    if (number > used || number >= packs.length) reader.fail(`a chunk lies in pack ${number}`);
-    if (number === used) used += 1;
-    const pack = packs[number]!;
-    const offset = pack.end + reader.signed();
-    const storedAndCodec = reader.varint();
-    const stored = Math.floor(storedAndCodec / 2);
-    const codec = storedAndCodec % 2 === 1 ? 'zstd' : 'raw';
-    pack.end = offset + stored;
-    if (offset < 1 || stored < 1 || !Number.isSafeInteger(pack.end)) reader.fail(`chunk ${id} lies at ${offset}`);
-    if (codec === 'raw' ? stored !== length : stored >= length)
-      reader.fail(`chunk ${id} of ${length} bytes is stored in ${stored} (${codec})`);
-    locations.push({ id, pack: pack.id, offset, stored, length, codec });
-  }
-  if (used !== packs.length) reader.fail('no chunk lies in one of their packs');
+  const ids: Digest[] = [];
+  for (let left = reader.count(DIGEST_BYTES); left > 0; left--) ids.push(reader.digest());
+  return { reader, packs: { ids, ends: ids.map(() => 0), used: 0 }, count: reader.count(3) };
+}
+
+function nextPlace(reader: ByteReader, packs: PackTable, at: number): Place {
+  const pack = reader.varint();
+  if (pack > packs.used || pack >= packs.ids.length) reader.fail(`a chunk lies in pack ${pack}`);
+  if (pack === packs.used) packs.used += 1;
+  const offset = packs.ends[pack]! + reader.signed();
+  const storedAndCodec = reader.varint();
+  const stored = Math.floor(storedAndCodec / 2);
+  const end = offset + stored;
+  packs.ends[pack] = end;
+  if (offset < 1 || stored < 1 || !Number.isSafeInteger(end)) reader.fail(`chunk ${at} lies at ${offset}`);
+  return { pack, offset, stored, codec: storedAndCodec % 2 === 1 ? 'zstd' : 'raw' };
+}
+
+function finish(reader: ByteReader, packs: PackTable): void {
+  if (packs.used !== packs.ids.length) reader.fail('no chunk lies in one of their packs');
   reader.finish();
-  return locations;
 }
 
 /** One line a chunk, for tests and people. */
