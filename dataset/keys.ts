@@ -11,6 +11,7 @@ export const SEGMENTS = 'segments/';
 export const LOCATIONS = 'locations/';
 export const VERSIONS = 'versions/';
 export const DATASETS = 'datasets/';
+export const SOURCES = 'sources/';
 
 export function packKey(pack: Digest): string {
   return spread('packs', pack);
@@ -26,6 +27,18 @@ export function locationsKey(segment: Digest): string {
 
 export function versionKey(version: Digest): string {
   return spread('versions', version);
+}
+
+/** The record of where a bucket is whose objects versions refer to. */
+export function sourceKey(bucket: string): string {
+  return SOURCES + escapeName(bucket);
+}
+
+/** Marks of versions whose parents were left out. */
+export const SHALLOW = 'shallow/';
+
+export function shallowKey(version: Digest): string {
+  return SHALLOW + version;
 }
 
 export type RefKind = 'branch' | 'tag';
