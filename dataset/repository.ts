@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { resolve } from 'node:path';
+import { bucketAt } from './bucket/at.ts';
 import type { Bucket } from './bucket/bucket.ts';
-import { directoryBucket } from './bucket/directory.ts';
 import { PROBES, proveConditionalWrites } from './bucket/prove-conditions.ts';
 import { readObject } from './bucket/read-object.ts';
 import { ConflictError, CorruptError, InvalidError, NotFoundError } from './errors.ts';
@@ -11,7 +10,7 @@ import { canonicalJson, parseCanonicalJson } from './format/canonical-json.ts';
 export interface Repository {
   /** A UUID made by `initRepository`: names what is kept elsewhere about this repository. */
   readonly id: string;
-  /** As the user would write it: an absolute path or an `s3://` URL. */
+  /** Canonical: an absolute path, or an `s3://` URL. Any process may open it by this, and it holds no secret. */
   readonly location: string;
   readonly bucket: Bucket;
 }
@@ -75,24 +74,14 @@ async function refuseOthers(bucket: Bucket, place: string): Promise<void> {
       });
 }
 
-function bucketAt(location: string): { readonly bucket: Bucket; readonly location: string } {
-  if (location === '') throw new InvalidError('a repository needs a place: a directory');
-  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(location)?.[1];
-  if (scheme !== undefined)
-    throw new InvalidError(`a repository cannot be at ${location}: only directories are supported, not ${scheme}://`, {
-      facts: { repository: location },
-    });
-  const path = resolve(location);
-  return { bucket: directoryBucket(path), location: path };
-}
-
 async function readId(bucket: Bucket, place: string): Promise<string | undefined> {
   const name = `${KEY} in ${place}`;
   let bytes: Buffer;
   try {
     ({ bytes } = await readObject(bucket, KEY, LIMIT));
   } catch (error) {
-    if (error instanceof NotFoundError) return undefined;
+    // A bucket that is not there is no missing repository: its error has no key.
+    if (error instanceof NotFoundError && error.facts.key !== undefined) return undefined;
     throw error;
   }
   const { format, id } = parseCanonicalJson(name, bytes);

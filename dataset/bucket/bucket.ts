@@ -35,15 +35,19 @@ export interface GetOptions {
   readonly range?: { readonly offset: number; readonly length: number };
   /** Only if the object still has this ETag; a ConflictError where it has another. */
   readonly ifMatch?: string;
+  /** This version of the object, where the store keeps versions; others ignore it. */
+  readonly version?: string;
   readonly signal?: AbortSignal;
 }
 
 export interface ObjectInfo {
   /** The whole object's size in bytes. */
   readonly size: number;
-  /** Opaque; changes whenever the object's bytes do. */
+  /** Opaque; changes whenever the object's bytes do. The same bytes may have the same one again. */
   readonly etag: string;
   readonly modified: Date;
+  /** The version's id, where the store keeps versions of this object. */
+  readonly version?: string;
 }
 
 export interface BucketObject extends ObjectInfo {
@@ -67,5 +71,7 @@ export interface PutOptions {
 export interface ListOptions {
   /** Only keys after this one, in byte order. */
   readonly after?: string;
+  /** Asks for version ids too, where the store keeps versions. It costs a slower listing. */
+  readonly versions?: boolean;
   readonly signal?: AbortSignal;
 }

@@ -1,0 +1,265 @@
+import type { GetObjectCommandOutput } from '@aws-sdk/client-s3';
+import { ConflictError, CorruptError, InvalidError, NotFoundError, UnavailableError } from '../../errors.ts';
+import type { BucketObject, GetOptions, ObjectInfo } from '../bucket.ts';
+import { checkOf } from './check.ts';
+import { failureOf } from './failure.ts';
+import { onHeaders, withHeaders } from './headers.ts';
+import type { Place } from './limiter.ts';
+import { infoOf, quoted } from './object-info.ts';
+import type { Requester } from './requester.ts';
+
+/** A body up to this size, in bytes, is read at once: it holds no connection while its reader does something else. */
+const AT_ONCE_BYTES = 256 * 1024;
+
+export interface Target {
+  readonly bucket: string;
+  /** In full. */
+  readonly key: string;
+  /** For messages: the key as the caller has it, and where. */
+  readonly name: string;
+}
+
+interface Range {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** An answer to a GET that is what was asked for. */
+interface Opened {
+  readonly info: ObjectInfo;
+  readonly range: Range;
+  readonly stream: AsyncIterable<Buffer> & { destroy(error?: Error): unknown };
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+export async function getObject(requester: Requester, target: Target, options: GetOptions): Promise<BucketObject> {
+  const { signal } = options;
+  const place = await requester.limiter.enter(signal);
+  let handedOver = false;
+  try {
+    const opened = await open(requester, target, options, place);
+    const reader = read(requester, target, options, opened, place);
+    if (opened.range.length > AT_ONCE_BYTES) {
+      handedOver = true;
+      return { ...opened.info, body: closing(reader, opened, place) };
+    }
+    const parts: Buffer[] = [];
+    for await (const part of reader) parts.push(part);
+    return { ...opened.info, body: given(parts) };
+  } finally {
+    if (!handedOver) place.release();
+  }
+}
+
+export async function headObject(
+  requester: Requester,
+  { bucket, key }: Target,
+  signal: AbortSignal | undefined,
+): Promise<(ObjectInfo & { readonly metadata: Readonly<Record<string, string>> }) | undefined> {
+  const { HeadObjectCommand } = await import('@aws-sdk/client-s3');
+  return await requester.send(
+    { kind: 'head', key },
+    async (client, abortSignal) => {
+      const answer = await client.send(new HeadObjectCommand({ Bucket: bucket, Key: key }), { abortSignal });
+      return { ...infoOf(answer, answer.ContentLength ?? 0), metadata: answer.Metadata ?? {} };
+    },
+    // 405: a marker that it was deleted, in a store that keeps versions.
+    { signal, meaning: async ({ status }) => (status === 404 || status === 405 ? { value: undefined } : undefined) },
+  );
+}
+
+async function open(requester: Requester, target: Target, options: GetOptions, place: Place): Promise<Opened> {
+  const { GetObjectCommand } = await import('@aws-sdk/client-s3');
+  const { bucket, key } = target;
+  const { range, ifMatch, version, signal } = options;
+  return await requester.send(
+    { kind: 'get', key },
+    async (client, abortSignal) => {
+      const command = new GetObjectCommand({
+        Bucket: bucket,
+        Key: key,
+        ...(range === undefined ? {} : { Range: `bytes=${range.offset}-${range.offset + range.length - 1}` }),
+        ...(ifMatch === undefined ? {} : { IfMatch: quoted(ifMatch) }),
+        ...(version === undefined ? {} : { VersionId: version }),
+      });
+      let headers: Readonly<Record<string, string>> = {};
+      onHeaders(command, (all) => {
+        headers = all;
+      });
+      const answer = await client.send(
+        range === undefined ? withHeaders(command, { 'x-amz-checksum-mode': 'ENABLED' }) : command,
+        { abortSignal },
+      );
+      try {
+        return openedOf(target, range, answer, headers);
+      } catch (error) {
+        (answer.Body as unknown as Opened['stream'] | undefined)?.destroy();
+        throw error;
+      }
+    },
+    {
+      signal,
+      place,
+      meaning: async (failure) => {
+        const { status, code, headers } = failure;
+        const facts = { bucket, key };
+        if (status === 412)
+          return new ConflictError(`${target.name} was changed or removed by someone else`, {
+            cause: failure.cause,
+            facts,
+          });
+        if (status === 416) return outside(target, range!, sizeOf(headers['content-range']));
+        if ((status === 404 && code !== 'NoSuchBucket') || status === 405)
+          return new NotFoundError(
+            `there is no ${target.name}${version === undefined ? '' : ` in version ${version}`}`,
+            {
+              cause: failure.cause,
+              facts,
+            },
+          );
+        return undefined;
+      },
+    },
+  );
+}
+
+/** Checks that the answer is what was asked for; a store or a proxy that gives another range must not go unseen. */
+function openedOf(
+  target: Target,
+  range: Range | undefined,
+  answer: GetObjectCommandOutput,
+  headers: Readonly<Record<string, string>>,
+): Opened {
+  const stream = answer.Body as unknown as Opened['stream'];
+  const length = answer.ContentLength;
+  if (range === undefined) {
+    if (length === undefined || answer.ContentRange !== undefined)
+      throw wrongAnswer('no length, or a part of the object');
+    return { info: infoOf(answer, length), range: { offset: 0, length }, stream, headers };
+  }
+  const [, first, last, total] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(answer.ContentRange ?? '') ?? [];
+  if (total === undefined)
+    throw wrongAnswer(`no range, where ${range.length} bytes from ${range.offset} were asked for`);
+  const size = Number(total);
+  if (range.offset + range.length > size) throw outside(target, range, size);
+  if (
+    Number(first) !== range.offset ||
+    Number(last) !== range.offset + range.length - 1 ||
+    (length !== undefined && length !== range.length)
+  )
+    throw wrongAnswer(
+      `the range ${answer.ContentRange}, where ${range.length} bytes from ${range.offset} were asked for`,
+    );
+  return { info: infoOf(answer, size), range, stream, headers };
+}
+
+/** The body; where it breaks off, it goes on from there in the same object. */
+async function* read(
+  requester: Requester,
+  target: Target,
+  options: GetOptions,
+  opened: Opened,
+  place: Place,
+): AsyncGenerator<Buffer> {
+  const { signal } = options;
+  const { info, range } = opened;
+  const count = requester.meter.of('get');
+  const check = options.range === undefined ? checkOf(opened.headers) : undefined;
+  let done = 0;
+  let stream = opened.stream;
+  for (let failures = 0; ; ) {
+    const before = done;
+    try {
+      for await (const block of stream) {
+        signal?.throwIfAborted();
+        if (done + block.length > range.length)
+          throw wrongAnswer(`more than the ${range.length} bytes that it announced`);
+        done += block.length;
+        count.bytes += block.length;
+        check?.update(block);
+        if (done === range.length) checkNow(target, check);
+        yield block;
+      }
+      if (done === range.length) return;
+      throw Object.assign(new Error(`${done} of ${range.length} bytes came`), { code: 'ECONNRESET' });
+    } catch (error) {
+      stream.destroy();
+      signal?.throwIfAborted();
+      if (error instanceof CorruptError || done === range.length) throw error;
+      failures = done > before ? 1 : failures + 1;
+      count.errors += 1;
+      if (failures >= requester.attempts) throw brokenOff(target, range, done, error);
+    }
+    await requester.pause(failures, signal);
+    count.retries += 1;
+    const rest = { offset: range.offset + done, length: range.length - done };
+    try {
+      ({ stream } = await open(
+        requester,
+        target,
+        {
+          range: rest,
+          ifMatch: info.etag,
+          ...((options.version ?? info.version) === undefined ? {} : { version: options.version ?? info.version! }),
+          ...(signal === undefined ? {} : { signal }),
+        },
+        place,
+      ));
+    } catch (error) {
+      // Who required this very object hears that it changed; who did not may just read it anew.
+      if (options.ifMatch !== undefined || !(error instanceof ConflictError || error instanceof NotFoundError))
+        throw error;
+      throw new UnavailableError(`${target.name} was changed or removed while it was read`, {
+        cause: error,
+        facts: { bucket: target.bucket, key: target.key },
+      });
+    }
+  }
+}
+
+/** Gives the connection and the place back when the reader is done, or leaves early. */
+async function* closing(reader: AsyncGenerator<Buffer>, opened: Opened, place: Place): AsyncGenerator<Buffer> {
+  try {
+    yield* reader;
+  } finally {
+    opened.stream.destroy();
+    place.release();
+  }
+}
+
+async function* given(parts: readonly Buffer[]): AsyncGenerator<Buffer> {
+  yield* parts;
+}
+
+function checkNow(target: Target, check: ReturnType<typeof checkOf>): void {
+  const fault = check?.fault();
+  if (fault !== undefined)
+    throw new CorruptError(`${target.name} is not what was stored: ${fault}`, {
+      facts: { bucket: target.bucket, key: target.key },
+    });
+}
+
+function sizeOf(contentRange: string | undefined): number | undefined {
+  const size = /^bytes \*\/(\d+)$/.exec(contentRange ?? '')?.[1];
+  return size === undefined ? undefined : Number(size);
+}
+
+function outside(target: Target, { offset, length }: Range, size: number | undefined): InvalidError {
+  const has = size === undefined ? 'is too short for' : `has ${size} bytes, none of`;
+  return new InvalidError(`${target.name} ${has} ${length} from ${offset}`, {
+    facts: { bucket: target.bucket, key: target.key, size, offset, length },
+  });
+}
+
+/** Treated as a connection that broke: it is asked again. */
+function wrongAnswer(what: string): Error {
+  return Object.assign(new Error(`it gave ${what}`), { code: 'WrongAnswer' });
+}
+
+function brokenOff(target: Target, range: Range, done: number, error: unknown): UnavailableError {
+  const { code, message } = failureOf(error);
+  return new UnavailableError(
+    `${target.name} broke off after ${done} of ${range.length} bytes, again and again (${code}: ${message})`,
+    { cause: error, facts: { bucket: target.bucket, key: target.key } },
+  );
+}

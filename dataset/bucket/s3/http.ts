@@ -1,0 +1,159 @@
+import * as http from 'node:http';
+import * as https from 'node:https';
+import { Parts } from './parts.ts';
+
+/** What the SDK gives to send. */
+export interface WireRequest {
+  readonly protocol: string;
+  readonly hostname: string;
+  readonly port?: number;
+  readonly method: string;
+  readonly path: string;
+  readonly query?: Readonly<Record<string, string | readonly string[] | null>>;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: unknown;
+}
+
+export interface WireOptions {
+  /** Sockets for each host at most. */
+  readonly sockets: number;
+  /** How long a connection may take, in milliseconds. */
+  readonly connect: number;
+  /** How long neither side may send anything while a request is under way, in milliseconds. */
+  readonly stall: number;
+}
+
+/**
+ * Sends the SDK's requests over connections that are kept. A request or an answer that stands still ends with ETIMEDOUT, also in
+ * the middle of a body; a reader that is slow does not count as one.
+ */
+export class Wire {
+  readonly metadata = { handlerProtocol: 'http/1.1' };
+  readonly #options: WireOptions;
+  readonly #agents: { readonly 'http:': http.Agent; readonly 'https:': https.Agent };
+
+  constructor(options: WireOptions) {
+    this.#options = options;
+    const kept = { keepAlive: true, maxSockets: options.sockets, maxFreeSockets: options.sockets, noDelay: true };
+    this.#agents = { 'http:': new http.Agent(kept), 'https:': new https.Agent(kept) };
+  }
+
+  handle(request: WireRequest, { abortSignal }: { abortSignal?: unknown } = {}): Promise<{ response: WireResponse }> {
+    // What this program gives the SDK comes back here.
+    const signal = abortSignal as AbortSignal | undefined;
+    const secure = request.protocol === 'https:';
+    const sent = (secure ? https : http).request({
+      agent: this.#agents[secure ? 'https:' : 'http:'],
+      host: request.hostname.replace(/^\[(.*)\]$/, '$1'),
+      port: request.port,
+      method: request.method,
+      path: request.path + queryOf(request.query),
+      headers: request.headers,
+    });
+    return new Promise((resolve, reject) => {
+      let answer: http.IncomingMessage | undefined;
+      const end = (error: Error) => {
+        answer?.destroy(error);
+        sent.destroy(error);
+        reject(error);
+      };
+      const abort = () => end(signal!.reason instanceof Error ? signal!.reason : new Error('aborted'));
+      sent.on('error', reject);
+      sent.on('response', (response) => {
+        answer = response;
+        resolve({
+          response: { statusCode: response.statusCode ?? 0, headers: headersOf(response.headers), body: response },
+        });
+      });
+      this.#watch(sent, () => answer, end);
+      if (signal?.aborted) return abort();
+      signal?.addEventListener('abort', abort, { once: true });
+      sent.once('close', () => signal?.removeEventListener('abort', abort));
+      void write(sent, request.body);
+    });
+  }
+
+  destroy(): void {
+    for (const agent of Object.values(this.#agents)) agent.destroy();
+  }
+
+  updateHttpClientConfig(): void {}
+
+  httpHandlerConfigs(): object {
+    return {};
+  }
+
+  #watch(sent: http.ClientRequest, answer: () => http.IncomingMessage | undefined, end: (error: Error) => void): void {
+    const { connect, stall } = this.#options;
+    sent.on('socket', (socket) => {
+      if (!socket.connecting) return;
+      const late = setTimeout(() => end(timeout(`no connection after ${connect} ms`)), connect);
+      const over = () => clearTimeout(late);
+      socket.once('connect', over);
+      sent.once('close', over);
+    });
+    const watched = () => {
+      // What has come and is not yet read is the reader's slowness.
+      if ((answer()?.readableLength ?? 0) > 0) sent.setTimeout(stall, watched);
+      else end(timeout(`nothing sent or received for ${stall} ms`));
+    };
+    sent.setTimeout(stall, watched);
+  }
+}
+
+export interface WireResponse {
+  readonly statusCode: number;
+  readonly headers: Record<string, string>;
+  readonly body: http.IncomingMessage;
+}
+
+async function write(sent: http.ClientRequest, body: unknown): Promise<void> {
+  if (!(body instanceof Parts)) {
+    sent.end(body === '' ? undefined : (body as string | Uint8Array | undefined));
+    return;
+  }
+  const last = body.parts.length - 1;
+  for (const [i, part] of body.parts.entries()) {
+    if (sent.destroyed) return;
+    if (i === last) break;
+    if (!sent.write(part)) await drained(sent);
+  }
+  if (last >= 0) sent.end(body.parts[last]);
+  else sent.end();
+}
+
+function drained(sent: http.ClientRequest): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      sent.off('drain', done);
+      sent.off('close', done);
+      resolve();
+    };
+    sent.on('drain', done);
+    sent.on('close', done);
+  });
+}
+
+function timeout(message: string): Error {
+  return Object.assign(new Error(message), { code: 'ETIMEDOUT' });
+}
+
+function headersOf(headers: http.IncomingHttpHeaders): Record<string, string> {
+  const flat: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers))
+    if (value !== undefined) flat[name] = Array.isArray(value) ? value.join(', ') : value;
+  return flat;
+}
+
+function queryOf(query: WireRequest['query']): string {
+  const pairs: string[] = [];
+  for (const [name, value] of Object.entries(query ?? {}))
+    for (const each of Array.isArray(value) ? value : [value as string | null])
+      pairs.push(each === null ? escaped(name) : `${escaped(name)}=${escaped(each)}`);
+  return pairs.length === 0 ? '' : `?${pairs.join('&')}`;
+}
+
+/** RFC 3986, as the signature has it. */
+function escaped(text: string): string {
+  return encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
+}
