@@ -4,6 +4,7 @@ import * as fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describeRepositories, largestObject, withDamage } from '../test/support/repositories.ts';
 import type { ByteString } from './byte-string.ts';
 import { checkout } from './checkout.ts';
 import { type Difference, diffVersions } from './diff.ts';
@@ -30,307 +31,293 @@ async function run(message: string): Promise<Version> {
   return (await importDirectory(options)).version;
 }
 
-beforeAll(async () => {
-  top = fs.mkdtempSync(join(tmpdir(), 'larder-checkout-test-'));
-  process.env.LARDER_STATE = join(top, 'state');
-  source = join(top, 'source');
-  for (let i = 0; i < 900; i++) {
-    fs.mkdirSync(join(source, `d${i % 9}`), { recursive: true });
-    fs.writeFileSync(join(source, `d${i % 9}`, `f${i}`), `file ${i} `.repeat(50 + (i % 90)));
-  }
-  fs.writeFileSync(join(source, 'large'), noise(14 << 20, 1));
-  fs.linkSync(join(source, 'large'), join(source, 'd3', 'large-too'));
-  fs.chmodSync(join(source, 'd8'), 0o555);
-  repository = await initRepository(join(top, 'repository'));
-  first = await run('first');
-  fs.writeFileSync(join(source, 'd4', 'f4'), 'changed '.repeat(60));
-  fs.rmSync(join(source, 'd5', 'f5'));
-  fs.writeFileSync(join(source, 'd6', 'new'), 'new '.repeat(100));
-  fs.chmodSync(join(source, 'd7', 'f7'), 0o600);
-  second = await run('second');
-});
-
-afterAll(async () => {
-  await repository.bucket.close();
-  delete process.env.LARDER_STATE;
-  execFileSync('rm', ['-rf', top]);
-});
-
-describe('checking a version out', () => {
-  it('refuses a directory with something in it, and replaces what stands in the way on request', async () => {
-    const target = join(top, 'full');
-    fs.mkdirSync(join(target, 'd4'), { recursive: true });
-    fs.writeFileSync(join(target, 'd4', 'f4'), 'in the way');
-    fs.writeFileSync(join(target, 'mine'), 'stays');
-    await expect(checkout(repository, second.root, target)).rejects.toThrow(ConflictError);
-    await checkout(repository, second.root, target, { force: true });
-    expect(fs.readFileSync(join(target, 'd4', 'f4'), 'utf8')).toBe('changed '.repeat(60));
-    expect(fs.readFileSync(join(target, 'mine'), 'utf8')).toBe('stays');
-    await checkout(repository, second.root, target, { force: true });
-    expect(execFileSync('find', [target, '-name', '.larder-*']).toString()).toBe('');
+describeRepositories('a repository of two versions', (make) => {
+  beforeAll(async () => {
+    top = fs.mkdtempSync(join(tmpdir(), 'larder-checkout-test-'));
+    process.env.LARDER_STATE = join(top, 'state');
+    source = join(top, 'source');
+    for (let i = 0; i < 900; i++) {
+      fs.mkdirSync(join(source, `d${i % 9}`), { recursive: true });
+      fs.writeFileSync(join(source, `d${i % 9}`, `f${i}`), `file ${i} `.repeat(50 + (i % 90)));
+    }
+    fs.writeFileSync(join(source, 'large'), noise(14 << 20, 1));
+    fs.linkSync(join(source, 'large'), join(source, 'd3', 'large-too'));
+    fs.chmodSync(join(source, 'd8'), 0o555);
+    repository = await initRepository(await make());
+    first = await run('first');
+    fs.writeFileSync(join(source, 'd4', 'f4'), 'changed '.repeat(60));
+    fs.rmSync(join(source, 'd5', 'f5'));
+    fs.writeFileSync(join(source, 'd6', 'new'), 'new '.repeat(100));
+    fs.chmodSync(join(source, 'd7', 'f7'), 0o600);
+    second = await run('second');
   });
 
-  it('never follows a link that stands in the target out of it', async () => {
-    const target = join(top, 'trap');
-    const outside = join(top, 'outside');
-    fs.mkdirSync(target);
-    fs.mkdirSync(outside);
-    fs.symlinkSync(outside, join(target, 'd4'));
-    await expect(checkout(repository, second.root, target, { force: true })).rejects.toThrow(
-      /'d4' in the target is not a directory/,
-    );
-    expect(fs.readdirSync(outside)).toEqual([]);
+  afterAll(async () => {
+    await repository.bucket.close();
+    delete process.env.LARDER_STATE;
+    execFileSync('rm', ['-rf', top]);
   });
 
-  it('tells how far it is, up to all of it', async () => {
-    const seen: { files: number; bytes: number; totalFiles: number; totalBytes: number }[] = [];
-    const { files } = await checkout(repository, second.root, join(top, 'progress'), {
-      onProgress: (at) => seen.push(at),
+  describe('checking a version out', () => {
+    it('refuses a directory with something in it, and replaces what stands in the way on request', async () => {
+      const target = join(top, 'full');
+      fs.mkdirSync(join(target, 'd4'), { recursive: true });
+      fs.writeFileSync(join(target, 'd4', 'f4'), 'in the way');
+      fs.writeFileSync(join(target, 'mine'), 'stays');
+      await expect(checkout(repository, second.root, target)).rejects.toThrow(ConflictError);
+      await checkout(repository, second.root, target, { force: true });
+      expect(fs.readFileSync(join(target, 'd4', 'f4'), 'utf8')).toBe('changed '.repeat(60));
+      expect(fs.readFileSync(join(target, 'mine'), 'utf8')).toBe('stays');
+      await checkout(repository, second.root, target, { force: true });
+      expect(execFileSync('find', [target, '-name', '.larder-*']).toString()).toBe('');
     });
-    expect(files).toBe(second.entries);
-    expect(seen.at(-1)).toMatchObject({ totalFiles: second.entries, totalBytes: second.bytes });
-  });
 
-  it('leaves no short file under its own name when it is killed', async () => {
-    const script = `
+    it('never follows a link that stands in the target out of it', async () => {
+      const target = join(top, 'trap');
+      const outside = join(top, 'outside');
+      fs.mkdirSync(target);
+      fs.mkdirSync(outside);
+      fs.symlinkSync(outside, join(target, 'd4'));
+      await expect(checkout(repository, second.root, target, { force: true })).rejects.toThrow(
+        /'d4' in the target is not a directory/,
+      );
+      expect(fs.readdirSync(outside)).toEqual([]);
+    });
+
+    it('tells how far it is, up to all of it', async () => {
+      const seen: { files: number; bytes: number; totalFiles: number; totalBytes: number }[] = [];
+      const { files } = await checkout(repository, second.root, join(top, 'progress'), {
+        onProgress: (at) => seen.push(at),
+      });
+      expect(files).toBe(second.entries);
+      expect(seen.at(-1)).toMatchObject({ totalFiles: second.entries, totalBytes: second.bytes });
+    });
+
+    it('leaves no short file under its own name when it is killed', async () => {
+      const script = `
       import { checkout } from ${JSON.stringify(new URL('./checkout.ts', import.meta.url).href)};
       import { openRepository } from ${JSON.stringify(new URL('./repository.ts', import.meta.url).href)};
+      const repository = await openRepository(process.argv[2]);
       console.log('begins');
-      await checkout(await openRepository(process.argv[2]), process.argv[3], process.argv[4]);`;
-    const file = join(top, 'checkout.mts');
-    fs.writeFileSync(file, script);
-    let partial = 0;
-    for (let round = 0; round < 6; round++) {
-      const target = join(top, `killed-${round}`);
-      const child = spawn(process.execPath, [file, repository.location, second.root, target], {
-        stdio: ['ignore', 'pipe', 'inherit'],
+      await checkout(repository, process.argv[3], process.argv[4]);`;
+      const file = join(top, 'checkout.mts');
+      fs.writeFileSync(file, script);
+      let partial = 0;
+      for (let round = 0; round < 6; round++) {
+        const target = join(top, `killed-${round}`);
+        const child = spawn(process.execPath, [file, repository.location, second.root, target], {
+          stdio: ['ignore', 'pipe', 'inherit'],
+        });
+        const exited = once(child, 'exit');
+        await once(child.stdout, 'data');
+        await new Promise((resolve) => setTimeout(resolve, 150 + 60 * round));
+        child.kill('SIGKILL');
+        await exited;
+        const files = fs.existsSync(target)
+          ? execFileSync('find', [target, '-type', 'f', '-printf', '%P\\n']).toString().split('\n').filter(Boolean)
+          : [];
+        const written = files.filter((path) => !path.includes('.larder-'));
+        if (files.length > 0 && written.length < 901) partial++;
+        for (const path of written) execFileSync('cmp', [join(source, path), join(target, path)]);
+      }
+      expect(partial).toBeGreaterThan(0);
+    });
+
+    it('stops at a damaged chunk, and no file has a wrong byte', async () => {
+      const { key } = await largestObject(repository.bucket, 'packs/');
+      const damage = (bytes: Buffer) => {
+        for (let at = bytes.length - 200_000; at < bytes.length; at += 1000) bytes[at]! ^= 1;
+        return bytes;
+      };
+      await withDamage(repository, key, damage, async () => {
+        const target = join(top, 'damaged');
+        await expect(checkout(repository, second.root, target)).rejects.toThrow(CorruptError);
+        const written = execFileSync('find', [
+          target,
+          '-type',
+          'f',
+          '-not',
+          '-name',
+          '.larder-*',
+          '-printf',
+          '%P\\n',
+        ]).toString();
+        for (const path of written.split('\n').filter(Boolean))
+          execFileSync('cmp', [join(source, path), join(target, path)]);
       });
-      const exited = once(child, 'exit');
-      await once(child.stdout, 'data');
-      await new Promise((resolve) => setTimeout(resolve, 150 + 60 * round));
-      child.kill('SIGKILL');
-      await exited;
-      const files = fs.existsSync(target)
-        ? execFileSync('find', [target, '-type', 'f', '-printf', '%P\\n']).toString().split('\n').filter(Boolean)
-        : [];
-      const written = files.filter((path) => !path.includes('.larder-'));
-      if (files.length > 0 && written.length < 901) partial++;
-      for (const path of written) execFileSync('cmp', [join(source, path), join(target, path)]);
-    }
-    expect(partial).toBeGreaterThan(0);
-  });
-
-  it('stops at a damaged chunk, and no file has a wrong byte', async () => {
-    const packs = execFileSync('find', [join(repository.location, 'packs'), '-type', 'f', '-size', '+1M'])
-      .toString()
-      .trim()
-      .split('\n');
-    const [pack] = packs;
-    const good = fs.readFileSync(pack!);
-    const bad = Buffer.from(good);
-    for (let at = good.length - 200_000; at < good.length; at += 1000) bad[at]! ^= 1;
-    fs.writeFileSync(pack!, bad);
-    try {
-      const target = join(top, 'damaged');
-      await expect(checkout(repository, second.root, target)).rejects.toThrow(CorruptError);
-      const written = execFileSync('find', [
-        target,
-        '-type',
-        'f',
-        '-not',
-        '-name',
-        '.larder-*',
-        '-printf',
-        '%P\\n',
-      ]).toString();
-      for (const path of written.split('\n').filter(Boolean))
-        execFileSync('cmp', [join(source, path), join(target, path)]);
-    } finally {
-      fs.writeFileSync(pack!, good);
-    }
-  });
-});
-
-describe('comparing versions', () => {
-  async function differences(a: Version, b: Version, prefix?: string): Promise<string[]> {
-    const found: Difference[] = [];
-    for await (const each of diffVersions(repository, a.root, b.root, { prefix: prefix as ByteString | undefined }))
-      found.push(each);
-    return found.map(({ kind, path }) => `${kind} ${path}`);
-  }
-
-  it('lists what differs in path order, either way round', async () => {
-    expect(await differences(first, second)).toEqual([
-      'modified d4/f4',
-      'metadata d5',
-      'removed d5/f5',
-      'metadata d6',
-      'added d6/new',
-      'metadata d7/f7',
-    ]);
-    expect(await differences(second, first)).toEqual([
-      'modified d4/f4',
-      'metadata d5',
-      'added d5/f5',
-      'metadata d6',
-      'removed d6/new',
-      'metadata d7/f7',
-    ]);
-    expect(await differences(first, first)).toEqual([]);
-    expect(await differences(first, second, 'd6')).toEqual(['metadata d6', 'added d6/new']);
-  });
-
-  it('reads no segment that both versions have', async () => {
-    const read: string[] = [];
-    const counting: Repository = {
-      ...repository,
-      bucket: new Proxy(repository.bucket, {
-        get(bucket, name) {
-          if (name === 'get')
-            return (key: string, options: object) => {
-              read.push(key);
-              return bucket.get(key, options);
-            };
-          const value = Reflect.get(bucket, name) as unknown;
-          return typeof value === 'function' ? value.bind(bucket) : value;
-        },
-      }),
-    };
-    for await (const _ of diffVersions(counting, first.root, second.root));
-    const segments = new Set(read);
-    let all = 0;
-    for await (const _ of repository.bucket.list('segments/')) all++;
-    expect(segments.size).toBeGreaterThan(0);
-    expect(read.length).toBe(segments.size);
-    // Both roots and the leaves that differ; the leaves that are shared stay unread.
-    expect(segments.size).toBeLessThan(all);
-  });
-
-  it('tells the history of a version, a file and a directory', async () => {
-    const versions: string[] = [];
-    for await (const { message } of log(repository, second.id)) versions.push(message);
-    expect(versions).toEqual(['second', 'first']);
-    const changes = async (path: string) => {
-      const found: string[] = [];
-      for await (const { version, change } of pathHistory(repository, second.id, path as ByteString))
-        found.push(`${version.message} ${change}`);
-      return found;
-    };
-    expect(await changes('d4/f4')).toEqual(['second modified', 'first added']);
-    expect(await changes('d5/f5')).toEqual(['second removed', 'first added']);
-    expect(await changes('d6')).toEqual(['second modified', 'first added']);
-    expect(await changes('d1')).toEqual(['first added']);
-    expect(await changes('nowhere')).toEqual([]);
-  });
-});
-
-describe('reading one file', () => {
-  it('gives its bytes, or a range of them, with and without the version at hand', async () => {
-    const entry = await findEntry(repository, second.root, 'large' as ByteString);
-    if (entry?.type !== 'file') throw new Error('large is no file');
-    const all = fs.readFileSync(join(source, 'large'));
-    const read = async (options: object) => {
-      const parts: Buffer[] = [];
-      for await (const part of readFile(repository, entry, options)) parts.push(part);
-      return Buffer.concat(parts);
-    };
-    expect((await read({ root: second.root })).equals(all)).toBe(true);
-    fs.rmSync(join(top, 'state'), { recursive: true });
-    expect((await read({})).equals(all)).toBe(true);
-    for (const [offset, length] of [
-      [0, 1],
-      [5_000_000, 3_000_000],
-      [all.length - 3, 100],
-      [all.length, 5],
-    ] as const)
-      expect(
-        (await read({ root: second.root, range: { offset, length } })).equals(all.subarray(offset, offset + length)),
-      ).toBe(true);
-  });
-});
-
-describe('verifying a repository', () => {
-  async function damages(deep = false): Promise<Damage[]> {
-    const found: Damage[] = [];
-    for await (const each of verifyRepository(repository, { deep })) found.push(each);
-    return found;
-  }
-
-  /** Changes an object while `act` runs. */
-  async function withObject(
-    kind: string,
-    change: (path: string, bytes: Buffer) => void,
-    act: (key: string) => Promise<void>,
-  ) {
-    const paths = execFileSync('find', [join(repository.location, kind), '-type', 'f', '-printf', '%s %p\\n'])
-      .toString()
-      .trim()
-      .split('\n');
-    const largest = paths.sort((a, b) => Number.parseInt(b, 10) - Number.parseInt(a, 10))[0]!;
-    const path = largest.slice(largest.indexOf(' ') + 1);
-    const good = fs.readFileSync(path);
-    change(path, Buffer.from(good));
-    try {
-      await act(path.slice(repository.location.length + 1));
-    } finally {
-      fs.writeFileSync(path, good);
-    }
-  }
-
-  const remove = (path: string) => fs.rmSync(path);
-  const truncate = (path: string, bytes: Buffer) => fs.writeFileSync(path, bytes.subarray(0, bytes.length - 10));
-  const flip = (path: string, bytes: Buffer) => {
-    bytes[bytes.length >> 1]! ^= 0x10;
-    fs.writeFileSync(path, bytes);
-  };
-
-  it('finds nothing where nothing is wrong', async () => {
-    expect(await damages()).toEqual([]);
-    expect(await damages(true)).toEqual([]);
-  });
-
-  it('names a pack that is missing or too short, and the files it affects', async () => {
-    for (const [change, kind] of [
-      [remove, 'missing'],
-      [truncate, 'damaged'],
-    ] as const)
-      await withObject('packs', change, async (key) => {
-        const found = await damages();
-        expect(found).toMatchObject([{ object: key, kind }]);
-        expect(found[0]!.affectedCount).toBeGreaterThan(0);
-        expect(found[0]!.affected.length).toBeLessThanOrEqual(AFFECTED_LIMIT);
-        expect(describeDamage(found[0]!)).toContain(' of birds@main');
-      });
-  });
-
-  it('names a flipped bit in a pack when it reads deep, and exactly the files that have the chunk', async () => {
-    await withObject('packs', flip, async (key) => {
-      expect(await damages()).toEqual([]);
-      const found = await damages(true);
-      expect(found).toMatchObject([{ object: key, kind: 'damaged' }]);
-      // The middle of the largest pack is in the large file, which has two names.
-      const paths = new Set(found[0]!.affected.map(({ path }) => path));
-      expect([...paths]).toEqual(['d3/large-too', 'large']);
-      expect(found[0]!.fault).toMatch(/^chunk [0-9a-f]{64}: /);
     });
   });
 
-  it('names a damaged or missing segment, locations and version', async () => {
-    for (const kind of ['segments', 'locations', 'versions'])
-      for (const [change, what] of [
-        [remove, 'missing'],
-        [flip, 'damaged'],
-      ] as const)
-        await withObject(kind, change, async (key) => {
-          const found = await damages();
-          expect(found.map(({ object, kind: is }) => `${object} ${is}`)).toContain(`${key} ${what}`);
-          expect(found.find(({ object }) => object === key)!.affectedCount).toBeGreaterThan(0);
-        });
-  });
-});
+  describe('comparing versions', () => {
+    async function differences(a: Version, b: Version, prefix?: string): Promise<string[]> {
+      const found: Difference[] = [];
+      for await (const each of diffVersions(repository, a.root, b.root, { prefix: prefix as ByteString | undefined }))
+        found.push(each);
+      return found.map(({ kind, path }) => `${kind} ${path}`);
+    }
 
-it('a checkout of the second version is the source', async () => {
-  const target = join(top, 'whole');
-  await checkout(repository, second.root, target);
-  expect(describeTree(target)).toEqual(describeTree(source));
+    it('lists what differs in path order, either way round', async () => {
+      expect(await differences(first, second)).toEqual([
+        'modified d4/f4',
+        'metadata d5',
+        'removed d5/f5',
+        'metadata d6',
+        'added d6/new',
+        'metadata d7/f7',
+      ]);
+      expect(await differences(second, first)).toEqual([
+        'modified d4/f4',
+        'metadata d5',
+        'added d5/f5',
+        'metadata d6',
+        'removed d6/new',
+        'metadata d7/f7',
+      ]);
+      expect(await differences(first, first)).toEqual([]);
+      expect(await differences(first, second, 'd6')).toEqual(['metadata d6', 'added d6/new']);
+    });
+
+    it('reads no segment that both versions have', async () => {
+      const read: string[] = [];
+      const counting: Repository = {
+        ...repository,
+        bucket: new Proxy(repository.bucket, {
+          get(bucket, name) {
+            if (name === 'get')
+              return (key: string, options: object) => {
+                read.push(key);
+                return bucket.get(key, options);
+              };
+            const value = Reflect.get(bucket, name) as unknown;
+            return typeof value === 'function' ? value.bind(bucket) : value;
+          },
+        }),
+      };
+      for await (const _ of diffVersions(counting, first.root, second.root));
+      const segments = new Set(read);
+      let all = 0;
+      for await (const _ of repository.bucket.list('segments/')) all++;
+      expect(segments.size).toBeGreaterThan(0);
+      expect(read.length).toBe(segments.size);
+      // Both roots and the leaves that differ; the leaves that are shared stay unread.
+      expect(segments.size).toBeLessThan(all);
+    });
+
+    it('tells the history of a version, a file and a directory', async () => {
+      const versions: string[] = [];
+      for await (const { message } of log(repository, second.id)) versions.push(message);
+      expect(versions).toEqual(['second', 'first']);
+      const changes = async (path: string) => {
+        const found: string[] = [];
+        for await (const { version, change } of pathHistory(repository, second.id, path as ByteString))
+          found.push(`${version.message} ${change}`);
+        return found;
+      };
+      expect(await changes('d4/f4')).toEqual(['second modified', 'first added']);
+      expect(await changes('d5/f5')).toEqual(['second removed', 'first added']);
+      expect(await changes('d6')).toEqual(['second modified', 'first added']);
+      expect(await changes('d1')).toEqual(['first added']);
+      expect(await changes('nowhere')).toEqual([]);
+    });
+  });
+
+  describe('reading one file', () => {
+    it('gives its bytes, or a range of them, with and without the version at hand', async () => {
+      const entry = await findEntry(repository, second.root, 'large' as ByteString);
+      if (entry?.type !== 'file') throw new Error('large is no file');
+      const all = fs.readFileSync(join(source, 'large'));
+      const read = async (options: object) => {
+        const parts: Buffer[] = [];
+        for await (const part of readFile(repository, entry, options)) parts.push(part);
+        return Buffer.concat(parts);
+      };
+      expect((await read({ root: second.root })).equals(all)).toBe(true);
+      fs.rmSync(join(top, 'state'), { recursive: true });
+      expect((await read({})).equals(all)).toBe(true);
+      for (const [offset, length] of [
+        [0, 1],
+        [5_000_000, 3_000_000],
+        [all.length - 3, 100],
+        [all.length, 5],
+      ] as const)
+        expect(
+          (await read({ root: second.root, range: { offset, length } })).equals(all.subarray(offset, offset + length)),
+        ).toBe(true);
+    });
+  });
+
+  describe('verifying a repository', () => {
+    async function damages(deep = false): Promise<Damage[]> {
+      const found: Damage[] = [];
+      for await (const each of verifyRepository(repository, { deep })) found.push(each);
+      return found;
+    }
+
+    /** Changes the largest object of a kind while `act` runs. */
+    async function withObject(
+      kind: string,
+      change: (bytes: Buffer) => Buffer | undefined,
+      act: (key: string) => Promise<void>,
+    ) {
+      const { key } = await largestObject(repository.bucket, `${kind}/`);
+      await withDamage(repository, key, change, () => act(key));
+    }
+
+    const remove = () => undefined;
+    const truncate = (bytes: Buffer) => bytes.subarray(0, bytes.length - 10);
+    const flip = (bytes: Buffer) => {
+      bytes[bytes.length >> 1]! ^= 0x10;
+      return bytes;
+    };
+
+    it('finds nothing where nothing is wrong', async () => {
+      expect(await damages()).toEqual([]);
+      expect(await damages(true)).toEqual([]);
+    });
+
+    it('names a pack that is missing or too short, and the files it affects', async () => {
+      for (const [change, kind] of [
+        [remove, 'missing'],
+        [truncate, 'damaged'],
+      ] as const)
+        await withObject('packs', change, async (key) => {
+          const found = await damages();
+          expect(found).toMatchObject([{ object: key, kind }]);
+          expect(found[0]!.affectedCount).toBeGreaterThan(0);
+          expect(found[0]!.affected.length).toBeLessThanOrEqual(AFFECTED_LIMIT);
+          expect(describeDamage(found[0]!)).toContain(' of birds@main');
+        });
+    });
+
+    it('names a flipped bit in a pack when it reads deep, and exactly the files that have the chunk', async () => {
+      await withObject('packs', flip, async (key) => {
+        expect(await damages()).toEqual([]);
+        const found = await damages(true);
+        expect(found).toMatchObject([{ object: key, kind: 'damaged' }]);
+        // The middle of the largest pack is in the large file, which has two names.
+        const paths = new Set(found[0]!.affected.map(({ path }) => path));
+        expect([...paths]).toEqual(['d3/large-too', 'large']);
+        expect(found[0]!.fault).toMatch(/^chunk [0-9a-f]{64}: /);
+      });
+    });
+
+    it('names a damaged or missing segment, locations and version', async () => {
+      for (const kind of ['segments', 'locations', 'versions'])
+        for (const [change, what] of [
+          [remove, 'missing'],
+          [flip, 'damaged'],
+        ] as const)
+          await withObject(kind, change, async (key) => {
+            const found = await damages();
+            expect(found.map(({ object, kind: is }) => `${object} ${is}`)).toContain(`${key} ${what}`);
+            expect(found.find(({ object }) => object === key)!.affectedCount).toBeGreaterThan(0);
+          });
+    });
+  });
+
+  it('a checkout of the second version is the source', async () => {
+    const target = join(top, 'whole');
+    await checkout(repository, second.root, target);
+    expect(describeTree(target)).toEqual(describeTree(source));
+  });
 });
