@@ -81,7 +81,11 @@ export async function commitChanges(options: CommitOptions): Promise<CommitResul
     return { outcome: 'unchanged', version: head, read, stored: nothing };
 
   await using stack = new AsyncDisposableStack();
-  const pool = options.pool ?? stack.use(readingPool());
+  let started = options.pool;
+  const pool = () => {
+    started ??= stack.use(readingPool());
+    return started;
+  };
   const index = stack.use(openChunkIndex(repository));
   const chunks = new ChunkStore(repository, index, base !== undefined, signal);
 

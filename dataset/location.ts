@@ -2,7 +2,7 @@ import { readObject } from './bucket/read-object.ts';
 import type { Digest } from './digest.ts';
 import type { Entry } from './entry.ts';
 import { CorruptError, NotFoundError } from './errors.ts';
-import { chunksOf } from './format/chunk-list.ts';
+import { type ChunkRef, chunksOf } from './format/chunk-list.ts';
 import { type ChunkLocation, decodeLocations, encodeLocations, LOCATIONS_LIMIT } from './format/locations.ts';
 import { locationsKey } from './keys.ts';
 import { readSegment } from './manifest/segments.ts';
@@ -15,15 +15,20 @@ export type SegmentLocations = ReadonlyMap<Digest, ChunkLocation>;
 
 /**
  * @param options.entries the segment's, where the caller has them: then it is not read again
+ * @param options.chunks the same, where the caller has only its chunks, each once, in order of first appearance
  * @throws CorruptError where the locations are damaged or missing
  */
 export async function readLocations(
   repository: Repository,
   segment: Digest,
-  options: { readonly entries?: Iterable<Entry>; readonly signal?: AbortSignal } = {},
+  options: {
+    readonly entries?: Iterable<Entry>;
+    readonly chunks?: readonly ChunkRef[];
+    readonly signal?: AbortSignal;
+  } = {},
 ): Promise<SegmentLocations> {
   const { entries, signal } = options;
-  const chunks = chunksOf(entries ?? (await readSegment(repository, segment, signal)));
+  const chunks = options.chunks ?? chunksOf(entries ?? (await readSegment(repository, segment, signal)));
   if (chunks.length === 0) return new Map();
   let object: Buffer;
   try {

@@ -180,8 +180,10 @@ describeRepositories('manifests', (make, kind) => {
       expect(stored).not.toContain(true);
       for (const leaf of after) {
         const carried = new Set<Digest>();
-        for (const from of leaf.from)
-          for (const { id } of chunksOf(await readSegment(repository, from))) carried.add(id);
+        for (const from of leaf.from) {
+          expect(from.chunks).toEqual(chunksOf(await readSegment(repository, from.digest)));
+          for (const { id } of from.chunks) carried.add(id);
+        }
         const unknown = leaf.chunks.filter(({ id }) => !carried.has(id));
         expect(unknown.length).toBeLessThanOrEqual(1);
       }

@@ -6,5 +6,5 @@ export type { EntryChange } from './manifest/change-cursor.ts';
 export { pathOfChange } from './manifest/change-cursor.ts';
 export { type EditedManifest, editManifest } from './manifest/edit.ts';
 export { findEntry, type ReadOptions, readEntries, readSegments } from './manifest/read.ts';
-export type { ManifestSink, NewLeaf } from './manifest/segment-writer.ts';
+export type { BaseLeaf, ManifestSink, NewLeaf } from './manifest/segment-writer.ts';
 export { isIndex, readAnySegment, readSegment, type Segment } from './manifest/segments.ts';

@@ -1,13 +1,14 @@
 import { readObject } from '../bucket/read-object.ts';
 import type { ChunkIndex } from '../chunk-index.ts';
 import type { Digest } from '../digest.ts';
-import { CorruptError, NotFoundError } from '../errors.ts';
+import { ConflictError, CorruptError } from '../errors.ts';
 import { type ChunkLocation, encodeLocations, LOCATIONS_LIMIT } from '../format/locations.ts';
 import { locationsKey, packKey } from '../keys.ts';
 import { readLocations } from '../location.ts';
-import type { ManifestSink, NewLeaf } from '../manifest.ts';
+import type { BaseLeaf, ManifestSink, NewLeaf } from '../manifest.ts';
 import { PackBuilder } from '../pack-builder.ts';
 import type { Repository } from '../repository.ts';
+import { Turns } from '../turns.ts';
 import { ChunkFilter } from './chunk-filter.ts';
 import type { StoredChunk } from './read-changes.ts';
 import { type Held, SLAB_CHUNK, Slab } from './slab.ts';
@@ -21,6 +22,9 @@ const PACKED_TOGETHER = 8_192;
 /** Chunks that may be stored before it is asked what others stored, where this machine's index is known to be of use. */
 const UNASKED = 256;
 const UNASKED_BYTES = 16 << 20;
+
+/** Leaves whose locations are read or written at once. */
+const LOCATED_AT_ONCE = 32;
 
 /** What a run stored. */
 export interface StoredTotals {
@@ -49,6 +53,7 @@ export class ChunkStore implements ManifestSink {
   readonly #written = new Set<Digest>();
   /** Whether packs of earlier runs are there. */
   readonly #present = new Map<Digest, boolean>();
+  readonly #turns = new Turns(LOCATED_AT_ONCE);
   #slab = Slab.create();
   #together = 0;
   /** All that the index has, where it was empty when this run began: then new chunks are not looked for in it. */
@@ -97,15 +102,18 @@ export class ChunkStore implements ManifestSink {
   }
 
   async leaf({ digest, chunks, from }: NewLeaf): Promise<void> {
+    if (chunks.length === 0) return;
+    // What the base tells is read while packs fill. Whatever fails first ends the run.
+    const kept = this.#turns.run(() => this.#keptLocations(from));
+    kept.catch(() => undefined);
     while (chunks.some(({ id }) => this.#unlocated.has(id))) await this.#next.promise;
-    const kept = await this.#keptLocations(chunks.length, from);
-    const locations: ChunkLocation[] = [];
-    for (const { id } of chunks)
-      locations.push(this.#located.get(id) ?? kept.get(id) ?? (await this.#indexed(id, digest)));
-    if (locations.length === 0) return;
-    const object = encodeLocations(digest, locations);
-    if (!(await this.#isStored(digest, object)))
-      await this.#repository.bucket.put(locationsKey(digest), object, { signal: this.#signal });
+    const elsewhere = await kept;
+    await this.#turns.run(async () => {
+      const locations: ChunkLocation[] = [];
+      for (const { id } of chunks)
+        locations.push(this.#located.get(id) ?? elsewhere.get(id) ?? (await this.#indexed(id, digest)));
+      await this.#writeLocations(digest, encodeLocations(digest, locations));
+    });
     // Its new chunks are in the index already.
     this.#index.insertSegment(digest, []);
   }
@@ -176,9 +184,11 @@ export class ChunkStore implements ManifestSink {
   }
 
   /** What the leaves that unchanged entries come from tell of their chunks. */
-  async #keptLocations(chunks: number, from: readonly Digest[]): Promise<ReadonlyMap<Digest, ChunkLocation>> {
-    if (chunks === 0 || from.length === 0) return new Map();
-    const all = await Promise.all(from.map((leaf) => readLocations(this.#repository, leaf, { signal: this.#signal })));
+  async #keptLocations(from: readonly BaseLeaf[]): Promise<ReadonlyMap<Digest, ChunkLocation>> {
+    const signal = this.#signal;
+    const all = await Promise.all(
+      from.map(({ digest, chunks }) => readLocations(this.#repository, digest, { chunks, signal })),
+    );
     return all.length === 1 ? all[0]! : new Map(all.flatMap((each) => [...each]));
   }
 
@@ -202,16 +212,18 @@ export class ChunkStore implements ManifestSink {
     });
   }
 
-  /** Whether the very same locations are stored, as when a tree is imported again whose leaves all exist. */
-  async #isStored(leaf: Digest, object: Uint8Array): Promise<boolean> {
+  /** Nearly always there are none yet: then it is one request. The very same are there where a tree is imported again whose leaves all exist. */
+  async #writeLocations(leaf: Digest, object: Buffer): Promise<void> {
+    const { bucket } = this.#repository;
+    const key = locationsKey(leaf);
+    const signal = this.#signal;
     try {
-      const { bytes } = await readObject(this.#repository.bucket, locationsKey(leaf), LOCATIONS_LIMIT, {
-        signal: this.#signal,
-      });
-      return bytes.equals(object);
+      await bucket.put(key, object, { condition: 'absent', signal });
+      return;
     } catch (error) {
-      if (error instanceof NotFoundError) return false;
-      throw error;
+      if (!(error instanceof ConflictError)) throw error;
     }
+    const { bytes } = await readObject(bucket, key, LOCATIONS_LIMIT, { signal });
+    if (!bytes.equals(object)) await bucket.put(key, object, { signal });
   }
 }

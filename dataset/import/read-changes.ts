@@ -28,7 +28,8 @@ export interface StoredChunk {
 }
 
 export interface ReadChangesOptions {
-  readonly pool: Pool<ImportTask, unknown>;
+  /** The threads that read: asked for with the first file that is to be read. */
+  readonly pool: () => Pool<ImportTask, unknown>;
   /**
    * Stores a chunk if it is not stored yet; where it gives a promise, no more is read until it resolves. Outside a block, it copies the
    * bytes of chunks of up to `SLAB_CHUNK`; the memory of larger ones is its own.
@@ -48,6 +49,8 @@ const BLOCK_MIN = BLOCK / 2;
 /** What is read ahead, in bytes and in tasks for each thread. */
 const AHEAD_BYTES_PER_THREAD = 8 << 20;
 const AHEAD_TASKS_PER_THREAD = 4;
+/** How many threads there are at least. */
+const THREADS = 2;
 /** Changes given at a time where nothing is read. */
 const PLAIN_CHANGES = 1024;
 
@@ -86,7 +89,13 @@ export async function* readChanges(
   changes: AsyncIterable<readonly Change[]>,
   options: ReadChangesOptions,
 ): AsyncGenerator<EntryChange[]> {
-  const { pool, signal } = options;
+  const { signal } = options;
+  let threads = THREADS;
+  const pool = () => {
+    const started = options.pool();
+    threads = started.size;
+    return started;
+  };
   const links = new LinkGroups<FileEntry>();
   const steps = planSteps(changes, pool);
   const queue: Step[] = [];
@@ -114,7 +123,7 @@ export async function* readChanges(
     );
     return coming;
   };
-  const hasRoom = () => bytes < AHEAD_BYTES_PER_THREAD * pool.size && queue.length < AHEAD_TASKS_PER_THREAD * pool.size;
+  const hasRoom = () => bytes < AHEAD_BYTES_PER_THREAD * threads && queue.length < AHEAD_TASKS_PER_THREAD * threads;
   /** Keeps fetching in the background while there is room. */
   const fill = async () => {
     while (!ended && hasRoom()) await fetch();
@@ -148,7 +157,7 @@ export async function* readChanges(
 
 async function* planSteps(
   changes: AsyncIterable<readonly Change[]>,
-  pool: Pool<ImportTask, unknown>,
+  pool: () => Pool<ImportTask, unknown>,
 ): AsyncGenerator<Step, void, undefined> {
   /** Inodes of several names whose first name was met. */
   const met = new LinkGroups<number>();
@@ -181,7 +190,7 @@ async function* planSteps(
       }
       if (file.size > BATCHED) {
         if (items.length > 0) yield cut();
-        yield startStream(file, pool);
+        yield startStream(file, pool());
         continue;
       }
       if (bytes + file.size > BATCH_BYTES && files.length > 0) yield cut();
@@ -200,14 +209,14 @@ function startBatch(
   files: readonly PendingFile[],
   bytes: number,
   block: Block | undefined,
-  pool: Pool<ImportTask, unknown>,
+  pool: () => Pool<ImportTask, unknown>,
 ): Job<unknown> | undefined {
   if (files.length === 0) return undefined;
   const facts = new Float64Array(files.length * FACTS);
   for (const [i, file] of files.entries()) factsOf(file, facts, i * FACTS);
   const task: ImportTask = { kind: 'batch', paths: files.map(({ from }) => from), facts, block: block?.memory };
   // Opening a file costs about what reading this many bytes does.
-  return pool.run(task, { transfer: [facts.buffer], weight: bytes + files.length * 16_384 });
+  return pool().run(task, { transfer: [facts.buffer], weight: bytes + files.length * 16_384 });
 }
 
 function startStream(file: PendingFile, pool: Pool<ImportTask, unknown>): Stream {
@@ -323,7 +332,7 @@ async function readAlone(
   links: LinkGroups<FileEntry>,
   options: ReadChangesOptions,
 ): Promise<EntryChange> {
-  const [change] = await readStream(startStream(file, options.pool), links, options);
+  const [change] = await readStream(startStream(file, options.pool()), links, options);
   return change!;
 }
 

@@ -1,12 +1,14 @@
 import type { ByteString } from '../byte-string.ts';
 import type { Digest } from '../digest.ts';
 import type { Entry } from '../entry.ts';
+import { chunksOf } from '../format/chunk-list.ts';
 import type { SegmentRef } from '../format/index-node.ts';
 import { comparePaths, isWithin } from '../path.ts';
 import type { Repository } from '../repository.ts';
 import { ChangeCursor, type EntryChange, pathOfChange } from './change-cursor.ts';
-import { type ManifestSink, SegmentWriter } from './segment-writer.ts';
-import { isIndex, readAnySegment, readChild, refOf, type Segment } from './segments.ts';
+import { ReadAhead } from './read-ahead.ts';
+import { type BaseLeaf, type ManifestSink, SegmentWriter } from './segment-writer.ts';
+import { isIndex, readAnySegment, refOf, type Segment } from './segments.ts';
 import { type BuiltSegment, TreeBuilder } from './tree-builder.ts';
 
 export interface EditedManifest {
@@ -21,6 +23,9 @@ export interface EditedManifest {
 
 /** Segments of the base that were read and not taken over whole: remembered for as long as the same may come out again. */
 const REMEMBERED = 4096;
+
+/** Changes that are fetched before they are needed, so that what they touch can be read ahead. */
+const CHANGES_AHEAD = 1024;
 
 /**
  * Makes the manifest of `base` with `changes`, or of `changes` alone where there is no base, and stores its new segments.
@@ -41,9 +46,9 @@ export async function editManifest(
   options: { readonly signal?: AbortSignal } = {},
 ): Promise<EditedManifest> {
   const writer = new SegmentWriter(repository, sink);
-  const edit = new Edit(repository, changes, writer, options.signal);
+  const edit = new Edit(repository, base, changes, writer, options.signal);
   try {
-    const built = await edit.run(base);
+    const built = await edit.run();
     await writer.finish();
     return { ...built, newSegments: writer.segments, newSegmentBytes: writer.bytes };
   } finally {
@@ -53,6 +58,8 @@ export async function editManifest(
 
 class Edit {
   readonly #repository: Repository;
+  readonly #base: Digest | undefined;
+  readonly #ahead: ReadAhead;
   readonly #changes: ChangeCursor;
   readonly #writer: SegmentWriter;
   readonly #signal: AbortSignal | undefined;
@@ -63,27 +70,33 @@ class Edit {
   /** Segments of the base that were read. */
   readonly #read = new Set<Digest>();
   /** Leaves of the base whose entries may be in the leaf that is being made. */
-  #from: Digest[] = [];
+  #from: { readonly digest: Digest; readonly entries: readonly Entry[] }[] = [];
 
   constructor(
     repository: Repository,
+    base: Digest | undefined,
     changes: AsyncIterable<readonly EntryChange[]>,
     writer: SegmentWriter,
     signal: AbortSignal | undefined,
   ) {
     this.#repository = repository;
-    this.#changes = new ChangeCursor(changes);
+    this.#base = base;
+    this.#ahead = new ReadAhead(repository, signal);
+    this.#changes = new ChangeCursor(
+      changes,
+      base === undefined ? {} : { ahead: CHANGES_AHEAD, onFetched: (batch) => this.#ahead.plan(batch) },
+    );
     this.#writer = writer;
     this.#signal = signal;
     this.#builder = new TreeBuilder((segment) => this.#complete(segment));
   }
 
-  async run(
-    base: Digest | undefined,
-  ): Promise<{ readonly root: Digest; readonly entries: number; readonly bytes: number }> {
+  async run(): Promise<{ readonly root: Digest; readonly entries: number; readonly bytes: number }> {
+    const base = this.#base;
     await this.#changes.load();
     if (base !== undefined) {
       const segment = await readAnySegment(this.#repository, base, this.#signal);
+      this.#ahead.start(segment);
       this.#remember(base);
       const ref = refOf(base, segment);
       if (ref !== undefined) await this.#takeSegment(ref, segment, true);
@@ -93,6 +106,7 @@ class Edit {
   }
 
   async close(): Promise<void> {
+    this.#ahead.close();
     await this.#changes.close();
   }
 
@@ -114,7 +128,7 @@ class Edit {
       this.#builder.addSegment(level, ref);
       return;
     }
-    const segment = await readChild(this.#repository, ref, level, this.#signal);
+    const segment = await this.#ahead.take(ref, level);
     this.#remember(ref.digest);
     await this.#takeSegment(ref, segment, isLast);
   }
@@ -129,14 +143,14 @@ class Edit {
     } else await this.#takeEntries(ref.digest, segment);
   }
 
-  async #takeEntries(leaf: Digest, entries: readonly Entry[]): Promise<void> {
+  async #takeEntries(digest: Digest, entries: readonly Entry[]): Promise<void> {
     for (const entry of entries) {
       for (let change = this.#changes.current; change !== undefined; change = this.#changes.current) {
         if (comparePaths(pathOfChange(change), entry.path) > 0) break;
         await this.#applyOne();
       }
       if (this.#isRemoved(entry.path) || this.#lastPut === entry.path) continue;
-      if (this.#from.at(-1) !== leaf) this.#from.push(leaf);
+      if (this.#from.at(-1)?.digest !== digest) this.#from.push({ digest, entries });
       this.#builder.add(entry);
       if (this.#writer.isFull) await this.#writer.ready();
     }
@@ -170,11 +184,20 @@ class Edit {
   #complete(segment: BuiltSegment): void {
     const from = segment.level === 0 ? this.#from : [];
     if (segment.level === 0) this.#from = [];
-    if (!this.#read.has(segment.digest)) this.#writer.submit(segment, from);
+    if (!this.#read.has(segment.digest))
+      this.#writer.submit(segment, segment.chunks.length === 0 ? [] : leavesWithChunks(from));
   }
 
   #remember(digest: Digest): void {
     this.#read.add(digest);
     if (this.#read.size > REMEMBERED) for (const oldest of this.#read) if (this.#read.delete(oldest)) break;
   }
+}
+
+function leavesWithChunks(
+  leaves: readonly { readonly digest: Digest; readonly entries: readonly Entry[] }[],
+): BaseLeaf[] {
+  return leaves
+    .map(({ digest, entries }) => ({ digest, chunks: chunksOf(entries) }))
+    .filter(({ chunks }) => chunks.length > 0);
 }

@@ -6,6 +6,7 @@ import { mapAhead } from '../map-ahead.ts';
 import { comparePaths, isWithin } from '../path.ts';
 import type { Repository } from '../repository.ts';
 import { TreeCheck } from '../tree-check.ts';
+import { childAt, lowerBound } from './lower-bound.ts';
 import {
   checkChild,
   damaged,
@@ -81,8 +82,7 @@ export async function findEntry(
   let segment = await readKeptSegment(repository, root);
   while (isIndex(segment)) {
     const { children, level }: { children: readonly SegmentRef[]; level: number } = segment;
-    const at = lowerBound(children.length, (i) => comparePaths(children[i]!.last, path) < 0);
-    const child = children[at];
+    const child = childAt(children, path);
     if (child === undefined || comparePaths(child.first, path) > 0) return undefined;
     signal?.throwIfAborted();
     segment = checkChild(child, level - 1, await readKeptSegment(repository, child.digest));
@@ -122,16 +122,4 @@ function mayHold({ first, last }: SegmentRef, { prefix, from }: ReadOptions): bo
   if (from !== undefined && comparePaths(last, from) < 0) return false;
   if (prefix === undefined) return true;
   return comparePaths(last, prefix) >= 0 && (comparePaths(first, prefix) <= 0 || isWithin(first, prefix));
-}
-
-/** The first index for which `isBefore` is false; all for which it is true come first. */
-function lowerBound(length: number, isBefore: (index: number) => boolean): number {
-  let low = 0;
-  let high = length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (isBefore(middle)) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

@@ -3,15 +3,22 @@ import { ConflictError } from '../errors.ts';
 import type { ChunkRef } from '../format/chunk-list.ts';
 import { segmentKey } from '../keys.ts';
 import type { Repository } from '../repository.ts';
+import { Turns } from '../turns.ts';
 import type { BuiltSegment } from './tree-builder.ts';
+
+/** A leaf segment of the base, and the chunks of its entries in the order of its locations. */
+export interface BaseLeaf {
+  readonly digest: Digest;
+  readonly chunks: readonly ChunkRef[];
+}
 
 /** A leaf segment that the base does not have. */
 export interface NewLeaf {
   readonly digest: Digest;
   /** The chunks of its entries, each once, in order of first appearance: the order of its locations. */
   readonly chunks: readonly ChunkRef[];
-  /** The base's leaves that entries of it may come from: their locations tell where unchanged chunks lie. */
-  readonly from: readonly Digest[];
+  /** The base's leaves that chunks of it may come from: their locations tell where unchanged chunks lie. */
+  readonly from: readonly BaseLeaf[];
 }
 
 /** Who makes sure that what a segment names is stored before it. */
@@ -33,9 +40,8 @@ const QUEUE = 64;
 export class SegmentWriter {
   readonly #repository: Repository;
   readonly #sink: ManifestSink | undefined;
-  readonly #queue: (() => void)[] = [];
+  readonly #turns = new Turns(WRITES);
   #pending = 0;
-  #writing = 0;
   #failure: { readonly error: unknown } | undefined;
   #wake: (() => void) | undefined;
   #segments = 0;
@@ -58,10 +64,10 @@ export class SegmentWriter {
 
   /** Whether `ready` must be waited for. */
   get isFull(): boolean {
-    return this.#failure !== undefined || this.#queue.length >= QUEUE;
+    return this.#failure !== undefined || this.#turns.waiting >= QUEUE;
   }
 
-  submit(segment: BuiltSegment, from: readonly Digest[]): void {
+  submit(segment: BuiltSegment, from: readonly BaseLeaf[]): void {
     this.#pending += 1;
     void this.#store(segment, from)
       .catch((error: unknown) => {
@@ -75,7 +81,7 @@ export class SegmentWriter {
 
   /** Waits until there is room for more; throws what made a write fail. */
   async ready(): Promise<void> {
-    await this.#until(() => this.#queue.length < QUEUE);
+    await this.#until(() => this.#turns.waiting < QUEUE);
   }
 
   /** Waits until all is stored; throws what made a write fail. */
@@ -92,25 +98,19 @@ export class SegmentWriter {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 
-  async #store(segment: BuiltSegment, from: readonly Digest[]): Promise<void> {
+  async #store(segment: BuiltSegment, from: readonly BaseLeaf[]): Promise<void> {
     const { digest, level, chunks, object } = segment;
     if (level === 0) await this.#sink?.leaf({ digest, chunks, from });
-    await this.#turn();
-    try {
-      await this.#repository.bucket.put(segmentKey(digest), object, { condition: 'absent' });
+    await this.#turns.run(async () => {
+      try {
+        await this.#repository.bucket.put(segmentKey(digest), object, { condition: 'absent' });
+      } catch (error) {
+        // The name is the digest of the bytes: what is there is this segment.
+        if (!(error instanceof ConflictError)) throw error;
+        return;
+      }
       this.#segments += 1;
       this.#bytes += object[0].length + object[1].length;
-    } catch (error) {
-      // The name is the digest of the bytes: what is there is this segment.
-      if (!(error instanceof ConflictError)) throw error;
-    } finally {
-      this.#writing -= 1;
-      this.#queue.shift()?.();
-    }
-  }
-
-  async #turn(): Promise<void> {
-    if (this.#writing >= WRITES) await new Promise<void>((resolve) => this.#queue.push(resolve));
-    this.#writing += 1;
+    });
   }
 }
