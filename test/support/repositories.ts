@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe } from 'vitest';
@@ -10,8 +10,6 @@ import { hasS3Server, S3_SERVER_TIMEOUT, type S3Server, startS3Server } from './
 
 /** Where a repository's objects are, for suites that run on each. */
 export type RepositoryKind = 'directory' | 'S3';
-
-const S3_IS_KNOWN = existsSync(join(import.meta.dirname, '../../dataset/bucket/s3.ts'));
 
 /**
  * Runs a suite on every kind of repository. `make` gives the location of an empty place each time; what it made is gone when the
@@ -30,7 +28,7 @@ export function describeRepositories(
     afterAll(() => rmSync(top, { recursive: true, force: true }));
     suite(async () => join(top, `repository-${made++}`), 'directory');
   });
-  describe.skipIf(!hasS3Server || !S3_IS_KNOWN)(`${title} (S3)`, () => {
+  describe.skipIf(!hasS3Server)(`${title} (S3)`, () => {
     let server: S3Server;
     let made = 0;
     beforeAll(async () => {
