@@ -45,14 +45,20 @@ describe('the environment', () => {
     expect(readEnvironment(env, root, '/option').repository).toBe('/option');
   });
 
-  it('makes every path absolute, and leaves a URL as it is', () => {
+  it('makes every path absolute, and writes a URL in the one way', () => {
     const env = { LARDER_REPOSITORY: 'repository', LARDER_CACHE: 'cache', LARDER_RUNTIME: '../run' };
     expect(readEnvironment(env, user)).toMatchObject({
       repository: resolve('repository'),
       cache: resolve('cache'),
       runtime: resolve('../run'),
     });
-    expect(readEnvironment(env, user, 's3://bucket/a/../b').repository).toBe('s3://bucket/a/../b');
+    expect(readEnvironment(env, user, 's3://bucket/a//b/?region=x&endpoint=http://h/').repository).toBe(
+      's3://bucket/a/b?endpoint=http://h&region=x',
+    );
+    expect(readEnvironment(env, user, 's3://bucket/a?credentials=keys').repository).toBe(
+      `s3://bucket/a?credentials=${resolve('keys')}`,
+    );
+    expect(readEnvironment(env, user, 'gs://bucket/a').repository).toBe('gs://bucket/a');
   });
 
   it('takes an empty variable for an absent one', () => {

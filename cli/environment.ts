@@ -1,8 +1,9 @@
 import { join, resolve } from 'node:path';
+import { formatS3Location, isS3Location, parseS3Location } from '../dataset/bucket/s3/location.ts';
 
 /** What the environment and the machine say, read once and passed in. */
 export interface Environment {
-  /** Where datasets are kept: an absolute path (a daemon works elsewhere) or an `s3://` URL. */
+  /** Where datasets are kept: an absolute path (a daemon works elsewhere) or an `s3://` URL, both in the one way to write them. */
   readonly repository: string;
   /** The node's cache directory, absolute. */
   readonly cache: string;
@@ -59,5 +60,7 @@ export function readEnvironment(
 }
 
 function absolute(location: string): string {
+  if (isS3Location(location)) return formatS3Location(parseS3Location(location));
+  // A scheme that is not known is told when the repository is opened.
   return /^[a-z][a-z0-9+.-]*:\/\//i.test(location) ? location : resolve(location);
 }

@@ -26,7 +26,7 @@ export async function openRepository(location: string): Promise<Repository> {
     const id = await readId(bucket, place);
     if (id === undefined)
       throw new NotFoundError(
-        `there is no repository at ${place}; make one with 'larder repository init --repository ${place}'`,
+        `there is no repository at ${place}; make one with 'larder repository init --repository ${inShell(place)}'`,
         {
           facts: { repository: place },
         },
@@ -72,6 +72,11 @@ async function refuseOthers(bucket: Bucket, place: string): Promise<void> {
       throw new InvalidError(`${place} is neither empty nor a repository: it has ${key}; choose another place`, {
         facts: { repository: place, key },
       });
+}
+
+/** As it is typed in a shell. */
+function inShell(place: string): string {
+  return /^[\w@%+=:,./-]+$/.test(place) ? place : `"${place.replace(/["$`\\]/g, '\\$&')}"`;
 }
 
 async function readId(bucket: Bucket, place: string): Promise<string | undefined> {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { ConflictError, InvalidError } from '../../errors.ts';
 import { PROBES } from '../prove-conditions.ts';
+import { isMissing } from './failure.ts';
 import { headObject, type Target } from './get.ts';
 import { quoted } from './object-info.ts';
 import { putObject, type WriteOptions } from './put.ts';
@@ -30,8 +31,9 @@ export async function deleteObject(
     },
     {
       signal,
-      meaning: async ({ status, code, cause }, { uncertain }) => {
-        if (status === 404 && code !== 'NoSuchBucket') return { value: undefined };
+      meaning: async (failure, { uncertain }) => {
+        const { status, cause } = failure;
+        if (isMissing(failure)) return { value: undefined };
         if (status !== 412 || ifMatch === undefined) return undefined;
         // With a condition, some stores say of an object that is not there that it does not match.
         if ((await headObject(requester, target, signal)) === undefined) return { value: undefined };

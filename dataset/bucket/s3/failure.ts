@@ -81,6 +81,17 @@ export function isAboutKeys({ code }: Failure): boolean {
   );
 }
 
+/** Whether the object, or this version of it, is not there. A version that is a marker of a deletion is answered with 405. */
+export function isMissing(failure: Failure): boolean {
+  if (failure.status === 405) return failure.code === 'MethodNotAllowed';
+  return (
+    failure.status === 404 &&
+    failure.code !== 'NoSuchBucket' &&
+    failure.code !== 'NoSuchUpload' &&
+    !isAboutKeys(failure)
+  );
+}
+
 /** Whether the host was not even reached, so that the request did nothing. */
 export function isUnreached({ status, code }: Failure): boolean {
   return status === 0 && /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH)$/.test(code);

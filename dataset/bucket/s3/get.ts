@@ -2,7 +2,7 @@ import type { GetObjectCommandOutput } from '@aws-sdk/client-s3';
 import { ConflictError, CorruptError, InvalidError, NotFoundError, UnavailableError } from '../../errors.ts';
 import type { BucketObject, GetOptions, ObjectInfo } from '../bucket.ts';
 import { checkOf } from './check.ts';
-import { failureOf } from './failure.ts';
+import { failureOf, isMissing } from './failure.ts';
 import { onHeaders, withHeaders } from './headers.ts';
 import type { Place } from './limiter.ts';
 import { infoOf, quoted } from './object-info.ts';
@@ -63,8 +63,7 @@ export async function headObject(
       const answer = await client.send(new HeadObjectCommand({ Bucket: bucket, Key: key }), { abortSignal });
       return { ...infoOf(answer, answer.ContentLength ?? 0), metadata: answer.Metadata ?? {} };
     },
-    // 405: a marker that it was deleted, in a store that keeps versions.
-    { signal, meaning: async ({ status }) => (status === 404 || status === 405 ? { value: undefined } : undefined) },
+    { signal, meaning: async (failure) => (isMissing(failure) ? { value: undefined } : undefined) },
   );
 }
 
@@ -101,7 +100,7 @@ async function open(requester: Requester, target: Target, options: GetOptions, p
       signal,
       place,
       meaning: async (failure) => {
-        const { status, code, headers } = failure;
+        const { status, headers } = failure;
         const facts = { bucket, key };
         if (status === 412)
           return new ConflictError(`${target.name} was changed or removed by someone else`, {
@@ -109,7 +108,7 @@ async function open(requester: Requester, target: Target, options: GetOptions, p
             facts,
           });
         if (status === 416) return outside(target, range!, sizeOf(headers['content-range']));
-        if ((status === 404 && code !== 'NoSuchBucket') || status === 405)
+        if (isMissing(failure))
           return new NotFoundError(
             `there is no ${target.name}${version === undefined ? '' : ` in version ${version}`}`,
             {

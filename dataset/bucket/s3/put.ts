@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { PutObjectCommandInput } from '@aws-sdk/client-s3';
 import { ConflictError, type LarderError } from '../../errors.ts';
 import type { Body, PutOptions } from '../bucket.ts';
-import type { Failure } from './failure.ts';
+import { type Failure, isMissing } from './failure.ts';
 import { headObject, type Target } from './get.ts';
 import { withHeaders } from './headers.ts';
 import type { S3Options } from './location.ts';
@@ -104,9 +104,8 @@ export async function ownEtag({ requester, target, mark, signal }: Write): Promi
   return found?.metadata[MARK] === mark ? found.etag : undefined;
 }
 
-function isRefusal({ status, code }: Failure, condition: Condition): boolean {
-  if (status === 412) return true;
-  return status === 404 && condition !== 'absent' && /^(NoSuchKey|NotFound)$/.test(code);
+function isRefusal(failure: Failure, condition: Condition): boolean {
+  return failure.status === 412 || (condition !== 'absent' && isMissing(failure));
 }
 
 function refusalOf({ target, condition }: Write, { cause }: Failure, { uncertain }: Attempts): LarderError {
