@@ -65,8 +65,8 @@ export function serveBuckets(port: MessagePort, jobs: ReadonlyMap<number, Served
       if (!served) throw new Error(`no job ${job} is at work`);
       const signal = AbortSignal.any([served.signal, stopping.signal]);
       signal.addEventListener('abort', () => wake(), { once: true });
-      const { size, etag, modified, body } = await served.bucket.get(key, { ...options, signal });
-      answer({ stream, info: { size, etag, modified } });
+      const { size, etag, modified, version, body } = await served.bucket.get(key, { ...options, signal });
+      answer({ stream, info: { size, etag, modified, version } });
       for await (const block of body) {
         served.onRead(block.length, size);
         for (let at = 0; at < block.length; ) {
@@ -167,7 +167,8 @@ export class PortBuckets {
       return answer;
     };
 
-    const asked = { range: options.range, ifMatch: options.ifMatch };
+    const { range, ifMatch, version } = options;
+    const asked = { range, ifMatch, version };
     port.postMessage({ stream, job, key, options: asked, window } satisfies Request);
     try {
       const first = await next();

@@ -1,6 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Digest } from '../dataset/digest.ts';
-import type { Part } from '../dataset/entry.ts';
+import type { Part, SourceContent } from '../dataset/entry.ts';
 import type { ChunkLocation } from '../dataset/location.ts';
 import type { ThreadError } from '../dataset/threads/thread-error.ts';
 import type { Layout } from './layout.ts';
@@ -28,6 +28,16 @@ export interface FileJob {
   readonly parts: readonly LocatedPart[];
 }
 
+/** Copies an object that lies in a bucket of its own. */
+export interface SourceJob {
+  readonly kind: 'source';
+  readonly content: SourceContent;
+  /** In bytes, as the entry says. */
+  readonly size: number;
+}
+
+export type CrewJob = PackJob | FileJob | SourceJob;
+
 /** A part and where its chunk lies; a hole has no place. */
 export interface LocatedPart extends Part {
   readonly location?: ChunkLocation;
@@ -39,7 +49,7 @@ export type CrewOrder =
       readonly job: number;
       /** `direct`: the worker opens it itself. */
       readonly repository: { readonly id: string; readonly location: string; readonly direct: boolean };
-      readonly task: PackJob | FileJob;
+      readonly task: CrewJob;
     }
   /** Somebody waits for this object: show it at once, not with the rest of its batch. */
   | { readonly urgent: Digest }

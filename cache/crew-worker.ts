@@ -5,7 +5,7 @@ import { openRepository, type Repository } from '../dataset/repository.ts';
 import { toThreadError } from '../dataset/threads/thread-error.ts';
 import { PortBuckets } from './bucket-port.ts';
 import type { CrewOrder, CrewReport, CrewStart } from './crew-protocol.ts';
-import { assembleFile, unpack } from './jobs.ts';
+import { assembleFile, fetchSource, unpack } from './jobs.ts';
 import { ObjectWriter } from './object-writer.ts';
 import { StageMap } from './stage-map.ts';
 
@@ -67,6 +67,7 @@ async function work({ job, repository, task }: JobOrder, signal: AbortSignal): P
       : { ...repository, bucket: portBuckets.bucket(job, repository.location, signal) };
     if (task.kind === 'pack')
       await unpack({ repository: source, pack: task.pack, writer, isWanted, isUrgent: (id) => urgent.has(id) });
+    else if (task.kind === 'source') await fetchSource({ bucket: source.bucket, ...task, writer, signal });
     else await assembleFile({ repository: source, id: task.id, parts: task.parts, writer, signal });
     report({ done: job });
   } catch (error) {

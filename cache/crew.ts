@@ -6,7 +6,7 @@ import type { Repository } from '../dataset/repository.ts';
 import { fromThreadError } from '../dataset/threads/thread-error.ts';
 import { type ServedJob, serveBuckets } from './bucket-port.ts';
 import type { Cache } from './cache.ts';
-import type { CrewOrder, CrewReport, CrewStart, FileJob, PackJob } from './crew-protocol.ts';
+import type { CrewJob, CrewOrder, CrewReport, CrewStart } from './crew-protocol.ts';
 import type { StageMap } from './stage-map.ts';
 
 /** A job that a worker has. */
@@ -20,7 +20,8 @@ export interface RunningJob {
 
 /** The worker threads of one cache. They start with the first job. */
 export interface Crew {
-  run(repository: Repository, task: PackJob | FileJob): RunningJob;
+  /** @param repository its bucket is what the task reads: of a source, the bucket where that lies */
+  run(repository: Repository, task: CrewJob): RunningJob;
   /** Somebody waits for this object: it is shown as soon as it is written, until `calm` is called. */
   urge(id: Digest): void;
   calm(id: Digest): void;
@@ -130,11 +131,14 @@ export function createCrew({
       });
       order(member, {
         job,
-        repository: { id: repository.id, location: repository.location, direct: readDirectly(repository) },
+        repository: {
+          id: repository.id,
+          location: repository.location,
+          direct: task.kind !== 'source' && readDirectly(repository),
+        },
         task,
       });
-      const whole =
-        task.kind === 'file' ? task.parts.reduce((sum, { location }) => sum + (location?.stored ?? 0), 0) : 0;
+      const whole = bytesOf(task);
       return {
         done: promise,
         get fraction() {
@@ -170,4 +174,10 @@ export function createCrew({
       await Promise.all(leaving.map((member) => member.closed));
     },
   };
+}
+
+/** What a job reads, in bytes; 0 where that is not known before. */
+function bytesOf(task: CrewJob): number {
+  if (task.kind === 'source') return task.size;
+  return task.kind === 'file' ? task.parts.reduce((sum, { location }) => sum + (location?.stored ?? 0), 0) : 0;
 }

@@ -1,6 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../dataset/digest.ts';
+import type { SourceContent } from '../dataset/entry.ts';
 import { CorruptError, InvalidError, LarderError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
+import { isSourceFault } from '../dataset/source/read-source.ts';
+import { openSource } from '../dataset/source/sources.ts';
 import type { Cache } from './cache.ts';
 import { type CrewOptions, createCrew } from './crew.ts';
 import type { FileJob } from './crew-protocol.ts';
@@ -179,7 +182,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
         signal.throwIfAborted();
         if (cache.has(id)) return 'ready';
         const full = error instanceof UnavailableError && error.facts.full === true;
-        if (error instanceof InvalidError || isMistake(error)) throw error;
+        if (error instanceof InvalidError || isMistake(error) || isSourceFault(error)) throw error;
         if (error instanceof CorruptError) {
           // Another chunk of the pack may be the damaged one, or the whole was written anew elsewhere.
           if (byPiece && fresh) throw error;
@@ -209,13 +212,21 @@ export function createHydrator(options: HydratorOptions): Hydrator {
     return since !== undefined && performance.now() - since < DAMAGED_FOR ? undefined : pack;
   }
 
+  /** What brings one object alone, and the bucket that it reads. */
+  async function jobOf(id: Digest, { repository, content, size, locations }: Place) {
+    if (content.kind !== 'source') return { repository, task: fileJob(id, content, locations) };
+    const { bucket } = await openSource(repository, content);
+    return { repository: { ...repository, bucket }, task: { kind: 'source', content, size } as const };
+  }
+
   /** Has a share in the job that brings the object, until the object is there or the job has ended. */
   async function take(quest: Quest, place: Place, pack: Digest | undefined) {
-    const { repository } = place;
-    const urgent = quest.waiting > 0;
-    const share = pack
-      ? queue.share(`${repository.id}/pack/${pack}`, repository, { kind: 'pack', pack }, urgent)
-      : queue.share(`${repository.id}/file/${quest.id}`, repository, fileJob(quest.id, place), urgent);
+    const { id } = place.repository;
+    const key = pack ? `${id}/pack/${pack}` : `${id}/file/${quest.id}`;
+    const { repository, task } = pack
+      ? { repository: place.repository, task: { kind: 'pack', pack } as const }
+      : await jobOf(quest.id, place);
+    const share = queue.share(key, repository, task, quest.waiting > 0);
     quest.share = share;
     let served = false;
     try {
@@ -225,7 +236,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
       served = outcome === 'placed';
       return { outcome, underway: share.underway };
     } catch (error) {
-      if (pack && error instanceof CorruptError) damaged.set(`${repository.id}/${pack}`, performance.now());
+      if (pack && error instanceof CorruptError) damaged.set(`${id}/${pack}`, performance.now());
       throw error;
     } finally {
       quest.share = undefined;
@@ -342,15 +353,11 @@ export function createHydrator(options: HydratorOptions): Hydrator {
   return hydrator;
 }
 
-function fileJob(id: Digest, { content, locations }: Place): FileJob {
-  if (content.kind === 'source') {
-    throw new InvalidError(
-      `${content.key} was imported in place, which this cache cannot fetch: import it with its bytes`,
-      {
-        facts: { object: id, bucket: content.bucket, key: content.key },
-      },
-    );
-  }
+function fileJob(
+  id: Digest,
+  content: Exclude<Place['content'], SourceContent>,
+  locations: Place['locations'],
+): FileJob {
   const located = (chunk: Digest, length?: number) => {
     const location = locations.get(chunk);
     if (!location) {

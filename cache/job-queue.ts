@@ -1,6 +1,6 @@
 import type { Repository } from '../dataset/repository.ts';
 import type { Crew, RunningJob } from './crew.ts';
-import type { FileJob, PackJob } from './crew-protocol.ts';
+import type { CrewJob } from './crew-protocol.ts';
 
 /** A share in a job. */
 export interface Share {
@@ -20,7 +20,7 @@ export interface Share {
 interface Job {
   readonly key: string;
   readonly repository: Repository;
-  readonly task: PackJob | FileJob;
+  readonly task: CrewJob;
   readonly settled: PromiseWithResolvers<void>;
   shares: number;
   served: boolean;
@@ -43,8 +43,11 @@ export class JobQueue {
     this.#limit = limit;
   }
 
-  /** @param key the same for the same task */
-  share(key: string, repository: Repository, task: PackJob | FileJob, urgent: boolean): Share {
+  /**
+   * @param key the same for the same task
+   * @param repository its bucket is what the task reads
+   */
+  share(key: string, repository: Repository, task: CrewJob, urgent: boolean): Share {
     let job = this.#jobs.get(key);
     if (!job) {
       job = { key, repository, task, settled: Promise.withResolvers(), shares: 0, served: false, urgent };

@@ -1,8 +1,11 @@
+import type { Bucket } from '../dataset/bucket/bucket.ts';
 import type { Digest } from '../dataset/digest.ts';
+import type { SourceContent } from '../dataset/entry.ts';
 import { CorruptError } from '../dataset/errors.ts';
 import { partsId } from '../dataset/format/parts.ts';
 import { readChunk, streamPack } from '../dataset/pack.ts';
 import type { Repository } from '../dataset/repository.ts';
+import { readSource } from '../dataset/source/read-source.ts';
 import type { LocatedPart } from './crew-protocol.ts';
 import type { ObjectWriter } from './object-writer.ts';
 
@@ -96,6 +99,39 @@ export async function assembleFile({ repository, id, parts, writer, signal }: As
         );
       }
       file.write(bytes, positions[at]!);
+    }
+  } catch (error) {
+    file.abort();
+    throw error;
+  }
+  file.finish(size);
+  writer.flush();
+}
+
+export interface FetchOptions {
+  /** Where the object lies. */
+  readonly bucket: Bucket;
+  readonly content: SourceContent;
+  /** In bytes. */
+  readonly size: number;
+  readonly writer: ObjectWriter;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Copies an object that stays in a bucket of its own, as it was when it was imported: the store compares its ETag or gives its version, and its
+ * length is checked here.
+ * @throws CorruptError that names bucket and key where it has changed or is gone
+ */
+export async function fetchSource({ bucket, content, size, writer, signal }: FetchOptions): Promise<void> {
+  const { id } = content;
+  if (writer.has(id)) return writer.flush();
+  const file = writer.begin(id);
+  let at = 0;
+  try {
+    for await (const block of readSource(bucket, content, size, { signal })) {
+      file.write(block, at);
+      at += block.length;
     }
   } catch (error) {
     file.abort();

@@ -18,12 +18,19 @@ export interface StagedSource {
 export interface Place {
   readonly repository: Repository;
   readonly content: Exclude<Content, InlineContent>;
+  /** In bytes. */
+  readonly size: number;
   readonly locations: SegmentLocations;
+}
+
+interface SizedContent {
+  readonly content: Exclude<Content, InlineContent>;
+  readonly size: number;
 }
 
 export interface LoadedSegment {
   readonly entries: readonly Entry[];
-  readonly contents: ReadonlyMap<Digest, Exclude<Content, InlineContent>>;
+  readonly contents: ReadonlyMap<Digest, SizedContent>;
   readonly locations: SegmentLocations;
 }
 
@@ -53,8 +60,8 @@ export class SegmentReader {
     for (const { repository, map } of sources) {
       for (const segment of map.candidates(id)) {
         const { contents, locations } = await this.load(repository, segment, fresh);
-        const content = contents.get(id);
-        if (content) return { repository, content, locations };
+        const found = contents.get(id);
+        if (found) return { repository, ...found, locations };
       }
     }
     return undefined;
@@ -64,9 +71,11 @@ export class SegmentReader {
 async function loadSegment(repository: Repository, segment: Digest): Promise<LoadedSegment> {
   const entries = await readSegment(repository, segment);
   const locations = await readLocations(repository, segment, { entries });
-  const contents = new Map<Digest, Exclude<Content, InlineContent>>();
+  const contents = new Map<Digest, SizedContent>();
   for (const entry of entries) {
-    if (entry.type === 'file' && entry.content.kind !== 'inline') contents.set(entry.content.id, entry.content);
+    if (entry.type !== 'file' || entry.content.kind === 'inline') continue;
+    const { content, size } = entry;
+    contents.set(content.id, { content, size });
   }
   return { entries, contents, locations };
 }

@@ -11,20 +11,22 @@ import {
   renameSync,
   rmdirSync,
   rmSync,
+  writeSync,
 } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type ByteString, bufferOf, bytesOf, textOf } from './byte-string.ts';
 import { batchOf } from './checkout/file-batch.ts';
 import { Layout } from './checkout/layout.ts';
-import { type PlacedChunk, planStretches, SourceNotSupported, type Stretch } from './checkout/plan.ts';
+import { type PlacedChunk, planStretches, type Stretch } from './checkout/plan.ts';
 import type { CheckoutReply, CheckoutTask, CheckoutWorkerData, ChunkTarget } from './checkout/worker.ts';
 import type { Digest } from './digest.ts';
 import type { DirectoryEntry, FileEntry } from './entry.ts';
-import { ConflictError, InvalidError, isErrno } from './errors.ts';
+import { ConflictError, isErrno } from './errors.ts';
 import { DeepPaths, fsPath } from './import/deep-path.ts';
 import { refOf } from './manifest/segments.ts';
 import { readAnySegment } from './manifest.ts';
+import { readFile } from './read-file.ts';
 import type { Repository } from './repository.ts';
 import { Pool } from './threads/pool.ts';
 
@@ -59,6 +61,8 @@ const RUN_CHUNKS = 512;
 const GAP = 256 << 10;
 /** Entries in a task that reads nothing. */
 const PLAIN = 256;
+/** Files that are copied from their buckets at a time. */
+const IN_PLACE_AT_ONCE = 16;
 /** Tasks that each thread has at a time. */
 const TASKS_PER_THREAD = 3;
 
@@ -88,26 +92,21 @@ export async function checkout(
     data,
   });
   const layout = new Layout(target, data.unique, isStaged);
-  const run = new Checkout(pool, layout, totals, options);
+  const run = new Checkout(repository, pool, layout, totals, options);
   try {
     if (isStaged) mkdirSync(bufferOf(layout.stage), 0o700);
     for await (const stretch of oneAhead(planStretches(repository, root, options.signal))) await run.write(stretch);
     return await run.finish();
   } catch (error) {
+    await run.stop(error);
     await pool.close();
     if (isStaged) await rm(bufferOf(layout.stage), { recursive: true, force: true });
-    if (!(error instanceof SourceNotSupported)) throw error;
-    const path = textOf(error.file.path);
-    throw new InvalidError(
-      `'${path}' is kept in place in another bucket; this version of Larder cannot copy it from there`,
-      {
-        facts: { path },
-      },
-    );
+    throw error;
   }
 }
 
 class Checkout {
+  readonly #repository: Repository;
   readonly #pool: Pool<CheckoutTask, CheckoutReply>;
   readonly #layout: Layout;
   readonly #totals: { readonly totalFiles: number; readonly totalBytes: number };
@@ -123,21 +122,29 @@ class Checkout {
   /** The root and directories right in it, which are completed when they are at their places. */
   readonly #outermost: DirectoryEntry[] = [];
   #lostXattrs = 0;
+  /** Files that are being copied from their buckets. */
+  readonly #bringing = new Set<Promise<void>>();
+  readonly #stopping = new AbortController();
+  readonly #signal: AbortSignal;
 
   constructor(
+    repository: Repository,
     pool: Pool<CheckoutTask, CheckoutReply>,
     layout: Layout,
     totals: { readonly totalFiles: number; readonly totalBytes: number },
     options: CheckoutOptions,
   ) {
+    this.#repository = repository;
     this.#pool = pool;
     this.#layout = layout;
     this.#totals = totals;
     this.#options = options;
+    const { signal } = this.#stopping;
+    this.#signal = options.signal ? AbortSignal.any([options.signal, signal]) : signal;
   }
 
   async write(stretch: Stretch): Promise<void> {
-    const { directories, plain, composed, packs, links, complete } = stretch;
+    const { directories, plain, composed, inPlace, packs, links, complete } = stretch;
     for (const { path } of directories) this.#makeDirectory(path);
     this.#count(directories.length, 0);
 
@@ -188,6 +195,7 @@ class Checkout {
             }
         });
       }
+    for (const file of inPlace) await this.#bring(file);
     await this.#settle();
 
     for (const { path, target } of links) this.#link(path, target);
@@ -219,6 +227,12 @@ class Checkout {
     return { files: this.#files, bytes: this.#bytes };
   }
 
+  /** Ends what this thread copies itself; its files are gone or closed afterwards. */
+  async stop(reason: unknown): Promise<void> {
+    this.#stopping.abort(reason);
+    await Promise.allSettled(this.#bringing);
+  }
+
   /** Starts a task once there is room for it. */
   async #start(task: CheckoutTask, done: () => void | Promise<void>): Promise<void> {
     while (this.#running.size >= TASKS_PER_THREAD * this.#pool.size && this.#failure === undefined)
@@ -236,6 +250,43 @@ class Checkout {
     const { lostXattrs } = await this.#pool.run(task).result;
     this.#lostXattrs += lostXattrs;
     await done();
+  }
+
+  /** Starts to copy a file from the bucket where it is, once fewer are under way. */
+  async #bring(file: FileEntry): Promise<void> {
+    while (this.#running.size >= IN_PLACE_AT_ONCE && this.#failure === undefined) await Promise.race(this.#running);
+    this.#check();
+    const bring = async () => {
+      const temporary = this.#makeTemporary(file);
+      try {
+        const fd = openSync(this.#reach(temporary), constants.O_WRONLY | constants.O_NOFOLLOW);
+        try {
+          let at = 0;
+          for await (const block of readFile(this.#repository, file, { signal: this.#signal })) {
+            for (let done = 0; done < block.length; )
+              done += writeSync(fd, block, done, block.length - done, at + done);
+            at += block.length;
+            this.#count(0, block.length);
+          }
+        } finally {
+          closeSync(fd);
+        }
+        await this.#finishFile(file, temporary);
+      } catch (error) {
+        rmSync(this.#reach(temporary), { force: true });
+        throw error;
+      }
+    };
+    const running: Promise<void> = bring()
+      .catch((error: unknown) => {
+        this.#failure ??= { error };
+      })
+      .finally(() => {
+        this.#running.delete(running);
+        this.#bringing.delete(running);
+      });
+    this.#running.add(running);
+    this.#bringing.add(running);
   }
 
   async #settle(): Promise<void> {

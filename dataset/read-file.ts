@@ -8,6 +8,8 @@ import { readSegments } from './manifest.ts';
 import { mapAhead } from './map-ahead.ts';
 import { readChunk } from './pack.ts';
 import type { Repository } from './repository.ts';
+import { readSource } from './source/read-source.ts';
+import { openSource } from './source/sources.ts';
 
 /** Chunks that are fetched while the consumer takes the one before. */
 const AHEAD = 2;
@@ -25,7 +27,10 @@ export interface ReadFileOptions {
   readonly signal?: AbortSignal;
 }
 
-/** A file's bytes in order, each chunk verified before any of it is given; holes as zeros. A CorruptError names what is damaged or missing. */
+/**
+ * A file's bytes in order, each chunk verified before any of it is given; holes as zeros. A CorruptError names what is damaged or missing, or
+ * the object in place that is not what it was.
+ */
 export async function* readFile(
   repository: Repository,
   entry: FileEntry,
@@ -40,11 +45,11 @@ export async function* readFile(
     yield content.bytes.subarray(start, end);
     return;
   }
-  if (content.kind === 'source')
-    throw new InvalidError(
-      `'${textOf(entry.path)}' is kept in place at ${content.bucket}/${content.key}; this version of Larder cannot read it from there`,
-      { facts: { path: textOf(entry.path), bucket: content.bucket, key: content.key } },
-    );
+  if (content.kind === 'source') {
+    const { bucket } = await openSource(repository, content);
+    yield* readSource(bucket, content, entry.size, { range: { offset: start, length: end - start }, signal });
+    return;
+  }
   const parts: readonly Part[] = content.kind === 'chunk' ? [{ chunk: content.id, length: entry.size }] : content.parts;
   const placed: { part: Part; from: number; to: number }[] = [];
   let at = 0;

@@ -1,4 +1,5 @@
 import { openRepository, type Repository } from '../dataset/repository.ts';
+import { closeSources } from '../dataset/source/sources.ts';
 
 /** Repositories by location, each opened once for as long as the daemon runs. */
 export interface Repositories {
@@ -20,9 +21,11 @@ export function createRepositories(): Repositories {
     async close() {
       const opened = await Promise.allSettled(open.values());
       open.clear();
-      await Promise.all(
-        opened.map((result) => (result.status === 'fulfilled' ? result.value.bucket.close() : undefined)),
-      );
+      for (const result of opened) {
+        if (result.status !== 'fulfilled') continue;
+        await closeSources(result.value);
+        await result.value.bucket.close();
+      }
     },
   };
 }

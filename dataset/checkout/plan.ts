@@ -17,6 +17,8 @@ export interface Stretch {
   readonly plain: readonly (FileEntry | SymlinkEntry)[];
   /** Files of several parts. */
   readonly composed: readonly FileEntry[];
+  /** Files that lie in a bucket of their own. */
+  readonly inPlace: readonly FileEntry[];
   /** Further names of files that were written before. */
   readonly links: readonly { readonly path: ByteString; readonly target: ByteString }[];
   readonly packs: ReadonlyMap<Digest, readonly PlacedChunk[]>;
@@ -72,6 +74,7 @@ class StretchBuilder implements Stretch {
   readonly directories: DirectoryEntry[] = [];
   readonly plain: (FileEntry | SymlinkEntry)[] = [];
   readonly composed: FileEntry[] = [];
+  readonly inPlace: FileEntry[] = [];
   readonly links: { path: ByteString; target: ByteString }[] = [];
   readonly packs = new Map<Digest, PlacedChunk[]>();
   readonly complete: DirectoryEntry[] = [];
@@ -108,7 +111,7 @@ class StretchBuilder implements Stretch {
         if (chunk !== undefined) this.#place(chunk, leaf, locations).parts.push({ file, at });
         at += length;
       }
-    } else throw new SourceNotSupported(file);
+    } else this.inPlace.push(file);
   }
 
   #place(id: Digest, leaf: Digest, locations: SegmentLocations): PlacedChunk {
@@ -125,15 +128,5 @@ class StretchBuilder implements Stretch {
     if (pack) pack.push(placed);
     else this.packs.set(location.pack, [placed]);
     return placed;
-  }
-}
-
-/** A file whose bytes lie in someone else's bucket. */
-export class SourceNotSupported extends Error {
-  readonly file: FileEntry;
-
-  constructor(file: FileEntry) {
-    super('a file in place');
-    this.file = file;
   }
 }

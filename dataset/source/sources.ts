@@ -1,5 +1,5 @@
+import { bucketAt } from '../bucket/at.ts';
 import type { Bucket } from '../bucket/bucket.ts';
-import { directoryBucket } from '../bucket/directory.ts';
 import { readObject } from '../bucket/read-object.ts';
 import type { SourceContent } from '../entry.ts';
 import { ConflictError, CorruptError, NotFoundError } from '../errors.ts';
@@ -109,7 +109,7 @@ async function open(repository: Repository, name: string): Promise<Bucket> {
       `${repository.location} does not tell where the bucket '${name}' is, which a version refers to: ${sourceKey(name)} is missing`,
       { facts: { object: sourceKey(name), bucket: name, source: true } },
     );
-  return directoryBucket(record.location);
+  return bucketAt(record.location).bucket;
 }
 
 /** Closes the buckets that `openSource` opened for a repository. */
