@@ -182,7 +182,7 @@ describeRepositories('manifests', (make, kind) => {
         const carried = new Set<Digest>();
         for (const from of leaf.from) {
           expect(from.chunks).toEqual(chunksOf(await readSegment(repository, from.digest)));
-          for (const { id } of from.chunks) carried.add(id);
+          for (const { id } of from.chunks!) carried.add(id);
         }
         const unknown = leaf.chunks.filter(({ id }) => !carried.has(id));
         expect(unknown.length).toBeLessThanOrEqual(1);

@@ -71,6 +71,8 @@ class Edit {
   readonly #read = new Set<Digest>();
   /** Leaves of the base whose entries may be in the leaf that is being made. */
   #from: { readonly digest: Digest; readonly entries: readonly Entry[] }[] = [];
+  /** Leaves that changes told of, whose entries may be in it too. */
+  readonly #told = new Set<Digest>();
 
   constructor(
     repository: Repository,
@@ -160,7 +162,8 @@ class Edit {
     const change = this.#changes.current!;
     if (change.kind === 'delete') this.#remove(change.path);
     else {
-      const { entry } = change;
+      const { entry, leaf } = change;
+      if (leaf !== undefined) this.#told.add(leaf);
       this.#builder.add(entry);
       this.#lastPut = entry.path;
       if (entry.type !== 'directory') this.#remove(entry.path);
@@ -182,10 +185,15 @@ class Edit {
   }
 
   #complete(segment: BuiltSegment): void {
-    const from = segment.level === 0 ? this.#from : [];
-    if (segment.level === 0) this.#from = [];
-    if (!this.#read.has(segment.digest))
-      this.#writer.submit(segment, segment.chunks.length === 0 ? [] : leavesWithChunks(from));
+    const from: BaseLeaf[] = segment.chunks.length === 0 ? [] : leavesWithChunks(this.#from);
+    if (segment.chunks.length > 0) for (const digest of this.#told) from.push({ digest });
+    // A leaf that a change told of is stored, as are those of the base.
+    const isStored = this.#read.has(segment.digest) || this.#told.has(segment.digest);
+    if (segment.level === 0) {
+      this.#from = [];
+      this.#told.clear();
+    }
+    if (!isStored) this.#writer.submit(segment, from);
   }
 
   #remember(digest: Digest): void {

@@ -6,10 +6,10 @@ import type { Repository } from '../repository.ts';
 import { Turns } from '../turns.ts';
 import type { BuiltSegment } from './tree-builder.ts';
 
-/** A leaf segment of the base, and the chunks of its entries in the order of its locations. */
+/** A leaf segment that is stored, and the chunks of its entries in the order of its locations, if it has been read. */
 export interface BaseLeaf {
   readonly digest: Digest;
-  readonly chunks: readonly ChunkRef[];
+  readonly chunks?: readonly ChunkRef[];
 }
 
 /** A leaf segment that the base does not have. */
@@ -17,7 +17,7 @@ export interface NewLeaf {
   readonly digest: Digest;
   /** The chunks of its entries, each once, in order of first appearance: the order of its locations. */
   readonly chunks: readonly ChunkRef[];
-  /** The base's leaves that chunks of it may come from: their locations tell where unchanged chunks lie. */
+  /** Leaves of the base, and those that changes tell of, that chunks of it may come from: their locations tell where they lie. */
   readonly from: readonly BaseLeaf[];
 }
 
