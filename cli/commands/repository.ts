@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { requestsOf, totalOf } from '../../dataset/bucket/metrics.ts';
 import { listDatasets } from '../../dataset/refs.ts';
 import { formatBytes, formatCount, formatNumberOf } from '../format.ts';
 import { withExamples } from '../help.ts';
@@ -37,11 +38,22 @@ function addInit(parent: Command, start: Start): void {
   withExamples(command, [
     ['repository init', "Make a repository in the user's data folder"],
     ['repository init /srv/datasets', 'Make one elsewhere'],
+    ["repository init 's3://datasets/team?region=eu-central-1'", 'Make one in a bucket that is there'],
   ]);
 }
 
 /** What a repository's objects are, by the first part of their keys. */
-const AREAS = ['packs', 'segments', 'locations', 'versions', 'datasets', 'volumes', 'snapshots'] as const;
+const AREAS = [
+  'packs',
+  'segments',
+  'locations',
+  'versions',
+  'datasets',
+  'volumes',
+  'snapshots',
+  'sources',
+  'gc',
+] as const;
 
 function addShow(parent: Command, start: Start): void {
   const command = parent
@@ -67,11 +79,13 @@ function addShow(parent: Command, start: Start): void {
         total.bytes += bytes;
       }
       const { id, location } = repository;
-      output.document({ id, location, datasets: datasets.length, ...total, areas });
+      const requests = requestsOf(repository.bucket);
+      output.document({ id, location, datasets: datasets.length, ...total, areas, ...(requests ? { requests } : {}) });
       output.line(`repository ${id}`);
       output.line(`location   ${location}`);
       output.line(`datasets   ${formatCount(datasets.length)}`);
       output.line(`stored     ${formatBytes(total.bytes)} in ${formatNumberOf(total.objects, 'object')}`);
+      if (requests !== undefined) output.line(`requests   ${formatCount(totalOf(requests).count)} to find this out`);
       output.line('');
       const rows = Object.entries(areas)
         .filter(([, { objects }]) => objects > 0)

@@ -76,7 +76,7 @@ export function asksForLess({ status, code }: Failure): boolean {
 
 /** Keys that were changed or have run out: reading them again may help, once. */
 export function isAboutKeys({ code }: Failure): boolean {
-  return /^(ExpiredToken|TokenRefreshRequired|InvalidAccessKeyId|InvalidToken|SignatureDoesNotMatch|RequestExpired|ExpiredTokenException)$/.test(
+  return /^(ExpiredToken|TokenRefreshRequired|InvalidAccessKeyId|InvalidToken|SignatureDoesNotMatch|RequestExpired|XAdminUserNotFound)$/.test(
     code,
   );
 }
@@ -84,12 +84,7 @@ export function isAboutKeys({ code }: Failure): boolean {
 /** Whether the object, or this version of it, is not there. A version that is a marker of a deletion is answered with 405. */
 export function isMissing(failure: Failure): boolean {
   if (failure.status === 405) return failure.code === 'MethodNotAllowed';
-  return (
-    failure.status === 404 &&
-    failure.code !== 'NoSuchBucket' &&
-    failure.code !== 'NoSuchUpload' &&
-    !isAboutKeys(failure)
-  );
+  return failure.status === 404 && /^(NoSuchKey|NoSuchVersion|NotFound|UnknownError|Unknown)$/.test(failure.code);
 }
 
 /** Whether the host was not even reached, so that the request did nothing. */

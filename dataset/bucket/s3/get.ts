@@ -10,6 +10,8 @@ import type { Requester } from './requester.ts';
 
 /** A body up to this size, in bytes, is read at once: it holds no connection while its reader does something else. */
 const AT_ONCE_BYTES = 256 * 1024;
+/** How often a body is asked for whose checksum is wrong. */
+const DAMAGED_TRIES = 3;
 
 export interface Target {
   readonly bucket: string;
@@ -37,15 +39,22 @@ export async function getObject(requester: Requester, target: Target, options: G
   const place = await requester.limiter.enter(signal);
   let handedOver = false;
   try {
-    const opened = await open(requester, target, options, place);
-    const reader = read(requester, target, options, opened, place);
-    if (opened.range.length > AT_ONCE_BYTES) {
-      handedOver = true;
-      return { ...opened.info, body: closing(reader, opened, place) };
+    for (let tries = 1; ; tries++) {
+      const opened = await open(requester, target, options, place);
+      const reader = read(requester, target, options, opened, place);
+      if (opened.range.length > AT_ONCE_BYTES) {
+        handedOver = true;
+        return { ...opened.info, body: closing(reader, opened, place) };
+      }
+      try {
+        const parts: Buffer[] = [];
+        for await (const part of reader) parts.push(part);
+        return { ...opened.info, body: given(parts) };
+      } catch (error) {
+        // The bytes may have been changed on their way: nobody has seen them yet.
+        if (!(error instanceof CorruptError) || tries === DAMAGED_TRIES) throw error;
+      }
     }
-    const parts: Buffer[] = [];
-    for await (const part of reader) parts.push(part);
-    return { ...opened.info, body: given(parts) };
   } finally {
     if (!handedOver) place.release();
   }
