@@ -1,5 +1,6 @@
 import type { Bucket } from '../dataset/bucket/bucket.ts';
 import { readObject } from '../dataset/bucket/read-object.ts';
+import { guardPublish } from '../dataset/collect/guard.ts';
 import { ConflictError, InvalidError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
 import { resolveName } from '../dataset/refs.ts';
 import type { Repository } from '../dataset/repository.ts';
@@ -66,7 +67,9 @@ export async function createVolume(repository: Repository, request: VolumeReques
     created: new Date().toISOString(),
   };
   try {
-    await repository.bucket.put(volumeKey(slot), encodeVolume(volume), { condition: 'absent' });
+    const put = () => repository.bucket.put(volumeKey(slot), encodeVolume(volume), { condition: 'absent' });
+    // The record keeps the version: it must be there before a collection takes what no name leads to any more.
+    await guardPublish(repository, [{ version }], put, { undo: () => deleteVolume(repository, volume.id) });
     return volume;
   } catch (error) {
     if (!(error instanceof ConflictError)) throw error;

@@ -1,5 +1,6 @@
 import type { ByteString } from './byte-string.ts';
 import { openChunkIndex } from './chunk-index.ts';
+import { guardPublish, markSweeps, type SweepMark } from './collect/guard.ts';
 import type { Digest } from './digest.ts';
 import { shortId } from './digest.ts';
 import { ConflictError } from './errors.ts';
@@ -7,7 +8,7 @@ import { ChunkStore, type StoredTotals } from './import/chunk-store.ts';
 import { type Change, readChanges } from './import/read-changes.ts';
 import type { ImportTask, ImportWorkerData } from './import/worker.ts';
 import { type EntryChange, editManifest } from './manifest.ts';
-import { type MoveVia, moveBranch, readBranch, refuseProtected, type StoredRef } from './refs.ts';
+import { deleteBranch, type MoveVia, moveBranch, readBranch, refuseProtected, type StoredRef } from './refs.ts';
 import type { Repository } from './repository.ts';
 import { Pool } from './threads/pool.ts';
 import { type Origin, readVersion, type Version, writeVersion } from './version.ts';
@@ -35,6 +36,10 @@ export interface CommitOptions {
   readonly from?: readonly Origin[];
   /** How the branch moves: a protected one only by `merge`. `commit` if not said. */
   readonly via?: MoveVia;
+  /** Make a version also of the very tree that the head has: a merge that keeps all of it says that it was one. */
+  readonly always?: boolean;
+  /** What `markSweeps` gave before `base` was read (collect/guard.ts); asked for if not said. */
+  readonly since?: SweepMark;
   /** Threads that read files; made for this commit if not said, where there is something to read. */
   readonly pool?: Pool<ImportTask, unknown>;
   readonly onProgress?: (progress: CommitProgress) => void;
@@ -77,9 +82,11 @@ export async function commitChanges(options: CommitOptions): Promise<CommitResul
 
   const batches = options.changes[Symbol.asyncIterator]();
   const first = await firstBatch(batches);
-  if (first === undefined && head !== undefined && base !== undefined && head.root === base.root)
+  const isSame = (root: Digest | undefined) => options.always !== true && head !== undefined && head.root === root;
+  if (first === undefined && isSame(base?.root) && head !== undefined)
     return { outcome: 'unchanged', version: head, read, stored: nothing };
 
+  const since = options.since ?? (await markSweeps(repository, signal));
   await using stack = new AsyncDisposableStack();
   let started = options.pool;
   const pool = () => {
@@ -106,25 +113,54 @@ export async function commitChanges(options: CommitOptions): Promise<CommitResul
   }
   const edited = await editManifest(repository, base?.root, resolved(), chunks, { signal });
   const stored = { ...chunks.totals, segments: edited.newSegments, segmentBytes: edited.newSegmentBytes };
-  if (head?.root === edited.root) return { outcome: 'unchanged', version: head, read, stored };
+  if (isSame(edited.root) && head) return { outcome: 'unchanged', version: head, read, stored };
 
   const { root, entries, bytes } = edited;
   const parents = [...(options.parents ?? (ref ? [ref.version] : []))];
   const fields = { root, parents, author, message, meta: { ...meta }, ...(from && { from }), entries, bytes };
-  const version = await writeVersion(repository, fields);
-  signal?.throwIfAborted();
-  if (branch === undefined) return { outcome: 'created', version, read, stored };
+  let version: Version | undefined;
+  let moved: StoredRef | undefined;
+  const publish = async () => {
+    version = await writeVersion(repository, fields);
+    signal?.throwIfAborted();
+    if (branch === undefined) return;
+    const expect = ref ?? 'absent';
+    moved = await moveBranch(repository, dataset, branch, { expect, version: version.id, via, isGuarded: true });
+  };
+  const undo = async () => {
+    if (moved !== undefined && branch !== undefined) await takeBack(repository, dataset, branch, moved, ref);
+  };
   try {
-    await moveBranch(repository, dataset, branch, { expect: ref ?? 'absent', version: version.id, via });
+    // The branch's head stays as long as it is the head: it is only moved from there.
+    const others = parents.filter((id) => id !== ref?.version).map((id) => ({ version: id }));
+    await guardPublish(repository, [{ root }, ...others], publish, { since, undo, signal });
   } catch (error) {
-    if (!(error instanceof ConflictError)) throw error;
+    if (!(error instanceof ConflictError) || version === undefined) throw error;
     throw new ConflictError(
       `branch '${branch}' of dataset '${dataset}' was moved by someone else while this version was made; run the same command again to add ` +
         `it on top of theirs (what was stored need not be stored again), or keep it as it is: it is version ${shortId(version.id)}`,
       { cause: error, facts: { ...error.facts, dataset, branch, version: version.id } },
     );
   }
-  return { outcome: 'created', version, read, stored };
+  return { outcome: 'created', version: version!, read, stored };
+}
+
+/** Gives a branch back what it had. */
+async function takeBack(
+  repository: Repository,
+  dataset: string,
+  branch: string,
+  moved: StoredRef,
+  before: StoredRef | undefined,
+): Promise<void> {
+  if (before === undefined) await deleteBranch(repository, dataset, branch, { expect: moved.etag });
+  else
+    await moveBranch(repository, dataset, branch, {
+      expect: moved,
+      version: before.version,
+      via: 'force',
+      isGuarded: true,
+    });
 }
 
 /** Threads that read files for commits, and do nothing else. */

@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { createStatRecord, STAT, statFd } from '../system/calls/directory.ts';
 import { acquireLock } from '../system/lock.ts';
 import { type ByteString, fromBuffer, textOf } from './byte-string.ts';
+import { markSweeps } from './collect/guard.ts';
 import { type CommitResult, commitChanges } from './commit.ts';
 import type { Digest } from './digest.ts';
 import type { DirectoryEntry } from './entry.ts';
@@ -84,6 +85,7 @@ export async function importDirectory(options: ImportOptions): Promise<ImportRes
   stack.defer(() => kept.close());
   const began = BigInt(Date.now()) * 1_000_000n - CLOCK_TICK;
 
+  const since = await markSweeps(repository, signal);
   const ref = await readBranch(repository, dataset, branch);
   const base =
     ref && kept.version !== undefined ? await findAncestor(repository, ref.version, kept.version) : undefined;
@@ -138,6 +140,7 @@ export async function importDirectory(options: ImportOptions): Promise<ImportRes
   const result = await commitChanges({
     ...options,
     base,
+    since,
     head: { ref },
     changes: changes(),
     pool,

@@ -1,4 +1,6 @@
+import type { PutOptions } from './bucket/bucket.ts';
 import { readObject } from './bucket/read-object.ts';
+import { guardPublish, type SweepMark } from './collect/guard.ts';
 import { type Digest, shortId } from './digest.ts';
 import { ConflictError, InvalidError, NotFoundError } from './errors.ts';
 import { decodeRef, encodeRef, REF_LIMIT, type Ref } from './format/ref-json.ts';
@@ -17,6 +19,14 @@ export interface StoredRef {
   readonly protect?: 'merge';
   /** For `moveBranch`'s `expect`. */
   readonly etag: string;
+}
+
+/** How a name is kept apart from a collection that deletes at the same time (collect/guard.ts). */
+export interface Guarding {
+  /** What `markSweeps` gave before anything of the version was found stored; without it, a version that is there counts as whole. */
+  readonly since?: SweepMark;
+  /** The caller is inside `guardPublish` already. */
+  readonly isGuarded?: boolean;
 }
 
 /** Why a branch moves. A protected one moves by `merge`, and by `force`, which is for those who said that they mean it. */
@@ -48,7 +58,7 @@ export async function moveBranch(
   repository: Repository,
   dataset: string,
   branch: string,
-  options: { readonly expect: StoredRef | string; readonly version: Digest; readonly via?: MoveVia },
+  options: { readonly expect: StoredRef | string; readonly version: Digest; readonly via?: MoveVia } & Guarding,
 ): Promise<StoredRef> {
   validateName('dataset', dataset);
   validateName('branch', branch);
@@ -63,12 +73,42 @@ export async function moveBranch(
   const condition = expect === 'absent' ? expect : { etag: typeof expect === 'string' ? expect : expect.etag };
   try {
     const key = refKey(dataset, 'branch', branch);
-    const etag = await repository.bucket.put(key, encodeRef({ version, moved, ...protect }), { condition });
+    const etag = await putRef(
+      repository,
+      key,
+      { version, moved, ...protect },
+      { condition, before, guarding: options },
+    );
     return { name: branch, version, moved, ...protect, etag };
   } catch (error) {
     if (!(error instanceof ConflictError)) throw error;
     throw await movedMeanwhile(repository, dataset, branch, isNew, error);
   }
+}
+
+async function putRef(
+  repository: Repository,
+  key: string,
+  ref: Ref,
+  options: {
+    readonly condition: PutOptions['condition'];
+    readonly before?: StoredRef;
+    readonly guarding: Guarding;
+  },
+): Promise<string> {
+  const { bucket } = repository;
+  const { condition, before, guarding } = options;
+  let etag = '';
+  const put = async () => {
+    etag = await bucket.put(key, encodeRef(ref), { condition });
+    return etag;
+  };
+  if (guarding.isGuarded) return await put();
+  const undo = async () => {
+    if (before === undefined) await bucket.delete(key, { ifMatch: etag });
+    else await bucket.put(key, encodeRef(before), { condition: { etag } });
+  };
+  return await guardPublish(repository, [{ version: ref.version }], put, { since: guarding.since, undo });
 }
 
 async function movedMeanwhile(
@@ -132,7 +172,7 @@ export async function writeTag(
   repository: Repository,
   dataset: string,
   tag: string,
-  options: { readonly version: Digest; readonly force?: boolean },
+  options: { readonly version: Digest; readonly force?: boolean } & Guarding,
 ): Promise<StoredRef> {
   validateName('dataset', dataset);
   validateName('tag', tag);
@@ -141,7 +181,9 @@ export async function writeTag(
   const moved = new Date().toISOString();
   const key = refKey(dataset, 'tag', tag);
   try {
-    const etag = await repository.bucket.put(key, encodeRef({ version, moved }), force ? {} : { condition: 'absent' });
+    const before = force ? await readTag(repository, dataset, tag) : undefined;
+    const condition = force ? undefined : 'absent';
+    const etag = await putRef(repository, key, { version, moved }, { condition, before, guarding: options });
     return { name: tag, version, moved, etag };
   } catch (error) {
     if (!(error instanceof ConflictError)) throw error;

@@ -35,11 +35,11 @@ export async function markSweeps(repository: Pick<Repository, 'bucket'>, signal?
   return { phase, turn, deleting };
 }
 
-/** What gets a name: a version that is stored, or one that is not yet, by its manifest's root. */
+/** What a name will lead to: a version that is stored, or one that is not yet, by its manifest's root. */
 export type Publication = { readonly version: Digest } | { readonly root: Digest };
 
 export interface GuardOptions {
-  /** What `markSweeps` gave before anything of it was found stored. Without it, a version that is there counts as whole. */
+  /** What `markSweeps` gave before anything of it was found stored. Without it, nothing of it was found before now. */
   readonly since?: SweepMark;
   /** Takes the name away again, where the name took long and the version turned out not to be whole. */
   readonly undo?: () => Promise<void>;
@@ -55,7 +55,7 @@ export interface GuardOptions {
  */
 export async function guardPublish<T>(
   repository: Repository,
-  what: Publication,
+  what: readonly Publication[],
   publish: () => Promise<T>,
   options: GuardOptions = {},
 ): Promise<T> {
@@ -65,7 +65,7 @@ export async function guardPublish<T>(
   const isQuiet = state.phase !== 'sweeping' && isStill(options.since ?? state, state);
   if (!isQuiet) state = await secure(repository, what, options.since, signal);
   // A version is the first of its parts to be deleted, and is written last: while nobody sweeps, one that is there is whole.
-  else if ('version' in what && options.since === undefined) await requireVersion(repository, what.version, signal);
+  else for (const each of what) if ('version' in each) await requireVersion(repository, each.version, signal);
   const result = await publish();
   if (clock() < QUICK) return result;
   const after = await readState(repository, signal);
@@ -87,11 +87,12 @@ function isStill(before: SweepMark, after: SweepMark): boolean {
 /** Sees to it that no turn from here on deletes any of it, and that none before has. */
 async function secure(
   repository: Repository,
-  what: Publication,
+  what: readonly Publication[],
   since: SweepMark | undefined,
   signal: AbortSignal | undefined,
 ): Promise<StoredState> {
-  await repository.bucket.put(reprieveKey(what), Buffer.from(canonicalJson({ format: 1 })), { signal });
+  const reprieve = Buffer.from(canonicalJson({ format: 1 }));
+  await Promise.all(what.map((each) => repository.bucket.put(reprieveKey(each), reprieve, { signal })));
   const first = await readState(repository, signal);
   let state = first;
   const end = performance.now() + PATIENCE;
@@ -106,12 +107,15 @@ async function secure(
     state = await readState(repository, signal);
   }
   if (since !== undefined && isStill(since, first)) return state;
-  const missing = await missingOf(repository, what, signal);
-  if (missing === undefined) return state;
-  throw new UnavailableError(
-    `a collection of ${repository.location} has deleted what this version needs while it was made (${missing}): do the same again, which stores it anew`,
-    { facts: { object: missing, collected: true, ...what } },
-  );
+  for (const each of what) {
+    const missing = await missingOf(repository, each, signal);
+    if (missing === undefined) continue;
+    throw new UnavailableError(
+      `a collection of ${repository.location} has deleted what this version needs while it was made (${missing}): do the same again, which stores it anew`,
+      { facts: { object: missing, collected: true, ...each } },
+    );
+  }
+  return state;
 }
 
 async function missingOf(repository: Repository, what: Publication, signal: AbortSignal | undefined) {
