@@ -4,8 +4,9 @@ import { guardPublish, markSweeps, type SweepMark } from './collect/guard.ts';
 import type { Digest } from './digest.ts';
 import { shortId } from './digest.ts';
 import { ConflictError } from './errors.ts';
+import { log } from './history.ts';
 import { ChunkStore, type StoredTotals } from './import/chunk-store.ts';
-import { type Change, readChanges } from './import/read-changes.ts';
+import { type Change, readChanges, type StoredChunk } from './import/read-changes.ts';
 import type { ImportTask, ImportWorkerData } from './import/worker.ts';
 import { type EntryChange, editManifest } from './manifest.ts';
 import { deleteBranch, type MoveVia, moveBranch, readBranch, refuseProtected, type StoredRef } from './refs.ts';
@@ -14,7 +15,7 @@ import { Pool } from './threads/pool.ts';
 import { type Origin, readVersion, type Version, writeVersion } from './version.ts';
 
 export type { FileIdentity, PendingFile } from './import/pending.ts';
-export type { Change } from './import/read-changes.ts';
+export type { Change, StoredChunk } from './import/read-changes.ts';
 
 export interface CommitOptions {
   readonly repository: Repository;
@@ -23,8 +24,11 @@ export interface CommitOptions {
   readonly branch?: string;
   /** What the changes are changes to; undefined for an empty tree. It need not be the branch's head. */
   readonly base: Version | undefined;
-  /** In path order; batches of any size. Changed files may still have to be read. */
-  readonly changes: AsyncIterable<readonly Change[]>;
+  /**
+   * In path order; batches of any size. Changed files may still have to be read. A function gives them where bytes come from elsewhere: it
+   * stores their chunks, all that a change needs before the last one.
+   */
+  readonly changes: AsyncIterable<readonly Change[]> | ((sink: ChunkSink) => AsyncIterable<readonly Change[]>);
   /** The branch's head as it must still be when the version is published; undefined: there is no such branch. Read now if not said. */
   readonly head?: { readonly ref: StoredRef | undefined };
   /** The head alone if not said. Where there is no branch, the first is what an unchanged tree is told by. */
@@ -46,6 +50,14 @@ export interface CommitOptions {
   /** Told of files that went before they were read; the version does not have them. */
   readonly onVanished?: (path: ByteString) => void;
   readonly signal?: AbortSignal;
+}
+
+/** Stores chunks for a commit. */
+export interface ChunkSink {
+  /** Stores a chunk if it is not stored yet, as `ReadChangesOptions.store` does: one after the other. */
+  store(chunk: StoredChunk): Promise<void> | undefined;
+  /** Makes all of them durable. */
+  flush(): Promise<void>;
 }
 
 export interface CommitProgress {
@@ -80,21 +92,31 @@ export async function commitChanges(options: CommitOptions): Promise<CommitResul
   const read = { files: 0, bytes: 0 };
   const nothing = { chunks: 0, bytes: 0, packs: 0, packBytes: 0, segments: 0, segmentBytes: 0 };
 
-  const batches = options.changes[Symbol.asyncIterator]();
+  await using stack = new AsyncDisposableStack();
+  let opened: ChunkStore | undefined;
+  const chunkStore = () => {
+    opened ??= new ChunkStore(repository, stack.use(openChunkIndex(repository)), base !== undefined, signal);
+    return opened;
+  };
+  let { since } = options;
+  let { changes } = options;
+  if (typeof changes === 'function') {
+    since ??= await markSweeps(repository, signal);
+    changes = changes({ store: (chunk) => chunkStore().store(chunk), flush: () => chunkStore().flush() });
+  }
+  const batches = changes[Symbol.asyncIterator]();
   const first = await firstBatch(batches);
   const isSame = (root: Digest | undefined) => options.always !== true && head !== undefined && head.root === root;
   if (first === undefined && isSame(base?.root) && head !== undefined)
     return { outcome: 'unchanged', version: head, read, stored: nothing };
 
-  const since = options.since ?? (await markSweeps(repository, signal));
-  await using stack = new AsyncDisposableStack();
+  since ??= await markSweeps(repository, signal);
   let started = options.pool;
   const pool = () => {
     started ??= stack.use(readingPool());
     return started;
   };
-  const index = stack.use(openChunkIndex(repository));
-  const chunks = new ChunkStore(repository, index, base !== undefined, signal);
+  const chunks = chunkStore();
 
   async function* resolved(): AsyncGenerator<EntryChange[]> {
     yield* readChanges(rest(first, batches), {
@@ -125,7 +147,11 @@ export async function commitChanges(options: CommitOptions): Promise<CommitResul
     signal?.throwIfAborted();
     if (branch === undefined) return;
     const expect = ref ?? 'absent';
-    moved = await moveBranch(repository, dataset, branch, { expect, version: version.id, via, isGuarded: true });
+    try {
+      moved = await moveBranch(repository, dataset, branch, { expect, version: version.id, via, isGuarded: true });
+    } catch (error) {
+      if (!isUncertain(error) || !(await isInHistory(repository, dataset, branch, version.id, signal))) throw error;
+    }
   };
   const undo = async () => {
     if (moved !== undefined && branch !== undefined) await takeBack(repository, dataset, branch, moved, ref);
@@ -143,6 +169,33 @@ export async function commitChanges(options: CommitOptions): Promise<CommitResul
     );
   }
   return { outcome: 'created', version: version!, read, stored };
+}
+
+/** How far back a version is looked for of which it is not known whether the branch ever came to it. */
+const RECENT_VERSIONS = 1000;
+
+/** Whether the branch may have moved although it was found moved by others: the store's answer to the move was lost, and they came after. */
+function isUncertain(error: unknown): boolean {
+  const { cause } = error as ConflictError;
+  return error instanceof ConflictError && cause instanceof ConflictError && cause.facts.uncertain === true;
+}
+
+async function isInHistory(
+  repository: Repository,
+  dataset: string,
+  branch: string,
+  version: Digest,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  const head = await readBranch(repository, dataset, branch);
+  if (head === undefined) return false;
+  let looked = 0;
+  for await (const { id } of log(repository, head.version, signal)) {
+    if (id === version) return true;
+    looked += 1;
+    if (looked === RECENT_VERSIONS) return false;
+  }
+  return false;
 }
 
 /** Gives a branch back what it had. */
