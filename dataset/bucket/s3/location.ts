@@ -105,7 +105,7 @@ export function parseS3Location(location: string): S3Location {
     throw new InvalidError(
       "an s3:// location has no user and password: give keys by the AWS environment, a profile, or 'credentials=FILE'",
     );
-  if (!/^[a-z0-9A-Z][\w.-]{1,254}$/.test(bucket))
+  if (!/^[a-z0-9A-Z][\w.-]{0,254}$/.test(bucket))
     throw new InvalidError(`'${bucket}' is no name of a bucket: a location is s3://BUCKET/PREFIX`, {
       facts: { bucket },
     });
