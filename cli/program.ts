@@ -6,6 +6,7 @@ import { addCat } from './commands/cat.ts';
 import { addCheckout } from './commands/checkout.ts';
 import { addCommit } from './commands/commit.ts';
 import { addController } from './commands/controller.ts';
+import { addCopy } from './commands/copy.ts';
 import { addDelete } from './commands/delete.ts';
 import { addDiff } from './commands/diff.ts';
 import { addFiles } from './commands/files.ts';
@@ -69,6 +70,7 @@ export function createProgram(start: Start, host: Pick<Host, 'stdout' | 'stderr'
   program.commandsGroup('Repository:');
   addRepository(program, start);
   addVerify(program, start);
+  addCopy(program, start);
   program.commandsGroup('Versions:');
   addImport(program, start);
   addCommit(program, start);

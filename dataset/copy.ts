@@ -1,4 +1,5 @@
 import { openChunkIndex } from './chunk-index.ts';
+import { guardPublish, isCollected, markSweeps } from './collect/guard.ts';
 import { type CarriedTotals, ChunkCarrier, putIfAbsent } from './copy/chunk-carrier.ts';
 import { isAncestor, type MissingVersion, planHistory } from './copy/history.ts';
 import { carryManifest } from './copy/manifest.ts';
@@ -8,6 +9,8 @@ import { type Digest, shortId } from './digest.ts';
 import { ConflictError, InvalidError } from './errors.ts';
 import { type RefKind, versionKey } from './keys.ts';
 import {
+  deleteBranch,
+  deleteTag,
   listBranches,
   listTags,
   moveBranch,
@@ -20,6 +23,9 @@ import {
 import type { Repository } from './repository.ts';
 import { markShallow, readShallow, unmarkShallow } from './shallow.ts';
 import { readVersion } from './version.ts';
+
+/** How often it is begun again where a collection has deleted parts of what was copied. */
+const ATTEMPTS = 3;
 
 export interface CopyOptions {
   readonly from: Repository;
@@ -81,18 +87,37 @@ export async function copyVersions(options: CopyOptions): Promise<CopyResult> {
   const before = await readTarget(to, target);
   await refuseTarget(options, target, before, found.version);
 
-  const { versions, sent } = await carryHistory(options, found.version, before);
-
-  const outcome = before === undefined ? 'created' : before.version === found.version ? 'unchanged' : 'moved';
-  const { dataset, kind, name } = target;
-  if (outcome !== 'unchanged') {
-    if (kind === 'tag') await writeTag(to, dataset, name, { version: found.version, force: options.force });
-    else {
-      const via = options.force ? 'force' : 'merge';
-      await moveBranch(to, dataset, name, { expect: before ?? 'absent', version: found.version, via });
+  for (let attempt = 1; ; attempt++)
+    try {
+      return await copyTo(options, found.version, target, before);
+    } catch (error) {
+      // What a collection has deleted meanwhile is sent again.
+      if (!isCollected(error) || attempt === ATTEMPTS) throw error;
     }
+}
+
+async function copyTo(
+  options: CopyOptions,
+  version: Digest,
+  target: Target,
+  before: StoredRef | undefined,
+): Promise<CopyResult> {
+  const { to, signal, force = false } = options;
+  const since = await markSweeps(to, signal);
+  const { sent, copied, boundary } = await carryHistory(options, version, before);
+  const outcome = before === undefined ? 'created' : before.version === version ? 'unchanged' : 'moved';
+  if (outcome !== 'unchanged' || copied.length > 0) {
+    const what = [...new Set([...copied, ...boundary, version])].map((each) => ({ version: each }));
+    let named: StoredRef | undefined;
+    const publish = async () => {
+      if (outcome !== 'unchanged') named = await writeName(to, target, version, before, force);
+    };
+    const undo = async () => {
+      if (named !== undefined) await takeBack(to, target, named, before);
+    };
+    await guardPublish(to, what, publish, { since, undo, signal });
   }
-  return { ...target, version: found.version, outcome, before: before?.version, versions, sent };
+  return { ...target, version, outcome, before: before?.version, versions: copied.length, sent };
 }
 
 /** Carries every branch and tag of a dataset, branches first; what the source has no name for stays in the target as it is. */
@@ -104,6 +129,34 @@ export async function* copyNames(options: Omit<CopyOptions, 'ref'>): AsyncGenera
     );
   for (const { name } of await listBranches(from, dataset)) yield await copyVersions({ ...options, ref: name });
   for (const { name } of await listTags(from, dataset)) yield await copyVersions({ ...options, ref: name });
+}
+
+async function writeName(
+  to: Repository,
+  { dataset, kind, name }: Target,
+  version: Digest,
+  before: StoredRef | undefined,
+  force: boolean,
+): Promise<StoredRef> {
+  if (kind === 'tag') return await writeTag(to, dataset, name, { version, force, isGuarded: true });
+  // What the source has is taken over: how it came to be was for the source to decide.
+  const via = force ? 'force' : 'merge';
+  return await moveBranch(to, dataset, name, { expect: before ?? 'absent', version, via, isGuarded: true });
+}
+
+/** Gives a name back what it meant, or takes it away. */
+async function takeBack(
+  to: Repository,
+  { dataset, kind, name }: Target,
+  named: StoredRef,
+  before: StoredRef | undefined,
+): Promise<void> {
+  if (kind === 'branch' && before !== undefined) {
+    const options = { expect: named, version: before.version, via: 'force', isGuarded: true } as const;
+    await moveBranch(to, dataset, name, options);
+  } else if (kind === 'branch') await deleteBranch(to, dataset, name, { expect: named.etag });
+  else if (before === undefined) await deleteTag(to, dataset, name);
+  else await writeTag(to, dataset, name, { version: before.version, force: true, isGuarded: true });
 }
 
 interface Target {
@@ -165,10 +218,10 @@ async function carryHistory(
   { from, to, depth, onProgress, signal }: CopyOptions,
   tip: Digest,
   head: StoredRef | undefined,
-): Promise<{ readonly versions: number; readonly sent: CarriedTotals }> {
+): Promise<{ readonly sent: CarriedTotals; readonly copied: readonly Digest[]; readonly boundary: readonly Digest[] }> {
   onProgress?.({ phase: 'comparing', versions: 0, totalVersions: 0, bytes: 0 });
   const shallow = await readShallow(to, signal);
-  const { missing, healed } = await planHistory({ from, to, tip, shallow, depth, signal });
+  const { missing, boundary, healed } = await planHistory({ from, to, tip, shallow, depth, signal });
   const fallback = missing.some(({ base }) => base === undefined) ? await manifestOf(to, head, signal) : undefined;
 
   using index = openChunkIndex(to);
@@ -193,7 +246,7 @@ async function carryHistory(
   }
   report();
   for (const id of healed) await unmarkShallow(to, id, signal);
-  return { versions, sent: carrier.totals };
+  return { sent: carrier.totals, copied: missing.map(({ version }) => version.id), boundary };
 }
 
 async function publish(

@@ -20,6 +20,8 @@ export interface MissingVersion {
 export interface HistoryPlan {
   /** Parents before what was made of them. */
   readonly missing: readonly MissingVersion[];
+  /** Versions of the target that `missing` ones follow from. */
+  readonly boundary: readonly Digest[];
   /** Versions that were cut off in the target and are not once `missing` is there. */
   readonly healed: readonly Digest[];
 }
@@ -83,6 +85,7 @@ export async function planHistory(options: {
   }
 
   const missing: MissingVersion[] = [];
+  const boundary = new Set<Digest>();
   const done = new Set<Digest>();
   /** Whether the target has it once what stands in `missing` so far is there. */
   const willHave = async (id: Digest) => done.has(id) || (await has(id));
@@ -107,7 +110,10 @@ export async function planHistory(options: {
     let base: Version | undefined;
     for (const parent of found.version.parents) {
       if (!(await willHave(parent))) isCut = true;
-      else base ??= met.get(parent)?.version ?? (await readRaw(from, parent, signal))?.version;
+      else {
+        if (met.get(parent)?.object === undefined) boundary.add(parent);
+        base ??= met.get(parent)?.version ?? (await readRaw(from, parent, signal))?.version;
+      }
     }
     missing.push({ version: found.version, object: found.object, isCut, base });
   }
@@ -119,7 +125,7 @@ export async function planHistory(options: {
     const whole = await Promise.all(found.version.parents.map(willHave));
     if (whole.every(Boolean)) healed.push(id);
   }
-  return { missing, healed };
+  return { missing, boundary: [...boundary], healed };
 }
 
 /** Whether `ancestor` led to `version`, as far as the repository has its history. */
