@@ -1,3 +1,4 @@
+import { giveMemoryBack } from '../../system/calls/memory.ts';
 import type { ByteString } from '../byte-string.ts';
 import type { Digest } from '../digest.ts';
 import type { Entry } from '../entry.ts';
@@ -45,6 +46,7 @@ export async function editManifest(
   sink?: ManifestSink,
   options: { readonly signal?: AbortSignal } = {},
 ): Promise<EditedManifest> {
+  giveMemoryBack();
   const writer = new SegmentWriter(repository, sink);
   const edit = new Edit(repository, base, changes, writer, options.signal);
   try {
@@ -53,6 +55,7 @@ export async function editManifest(
     return { ...built, newSegments: writer.segments, newSegmentBytes: writer.bytes };
   } finally {
     await edit.close();
+    await writer.stop();
   }
 }
 
@@ -153,7 +156,7 @@ class Edit {
       }
       if (this.#isRemoved(entry.path) || this.#lastPut === entry.path) continue;
       if (this.#from.at(-1)?.digest !== digest) this.#from.push({ digest, entries });
-      this.#builder.add(entry);
+      this.#builder.add(entry, true);
       if (this.#writer.isFull) await this.#writer.ready();
     }
   }

@@ -42,6 +42,8 @@ export class SegmentWriter {
   readonly #sink: ManifestSink | undefined;
   readonly #turns = new Turns(WRITES);
   #pending = 0;
+  #puts = 0;
+  #isStopped = false;
   #failure: { readonly error: unknown } | undefined;
   #wake: (() => void) | undefined;
   #segments = 0;
@@ -89,6 +91,16 @@ export class SegmentWriter {
     await this.#until(() => this.#pending === 0);
   }
 
+  /** Begins no more writes, and waits for those that are under way. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    while (this.#puts > 0) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+
   async #until(holds: () => boolean): Promise<void> {
     while (!holds() && this.#failure === undefined) {
       await new Promise<void>((resolve) => {
@@ -102,12 +114,16 @@ export class SegmentWriter {
     const { digest, level, chunks, object } = segment;
     if (level === 0) await this.#sink?.leaf({ digest, chunks, from });
     await this.#turns.run(async () => {
+      if (this.#isStopped) return;
+      this.#puts += 1;
       try {
         await this.#repository.bucket.put(segmentKey(digest), object, { condition: 'absent' });
       } catch (error) {
         // The name is the digest of the bytes: what is there is this segment.
         if (!(error instanceof ConflictError)) throw error;
         return;
+      } finally {
+        this.#puts -= 1;
       }
       this.#segments += 1;
       this.#bytes += object[0].length + object[1].length;

@@ -44,11 +44,12 @@ export class TreeBuilder {
     this.#complete = complete;
   }
 
-  add(entry: Entry): void {
+  /** @param isSound whether the entry was read from a segment: then it needs no check of its own */
+  add(entry: Entry, isSound = false): void {
     const fault = this.#check.accept(entry);
     if (fault !== undefined)
       throw new InvalidError(`the entry '${textOf(entry.path)}' ${fault}`, { facts: { path: textOf(entry.path) } });
-    this.#leaf.add(entry);
+    this.#leaf.add(entry, isSound);
     this.#chunks.add(entry);
     if (endsLeaf(entry.path, this.#leaf.count, this.#leaf.weight)) this.#endLeaf();
   }
