@@ -86,7 +86,7 @@ export function errorOf(failure: Failure, asked: Asked, where: Where, tries: num
     );
   if (status === 501 || code === 'NotImplemented')
     return new InvalidError(`${cannot}: ${where.endpoint} does not have what it needs (${code}: ${message})`, options);
-  if (status === 409 || status === 412)
+  if ((status === 409 && !isTransient(failure)) || status === 412)
     return new ConflictError(
       `${cannot}: ${where.endpoint} says that something is in its way (${code}: ${message})`,
       options,

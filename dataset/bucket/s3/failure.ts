@@ -81,6 +81,11 @@ export function isAboutKeys({ code }: Failure): boolean {
   );
 }
 
+/** The same, or an answer to a HEAD, which has no room to say so. */
+export function mayBeAboutKeys(failure: Failure): boolean {
+  return isAboutKeys(failure) || (failure.status === 403 && /^Unknown/.test(failure.code));
+}
+
 /** Whether the object, or this version of it, is not there. A version that is a marker of a deletion is answered with 405. */
 export function isMissing(failure: Failure): boolean {
   if (failure.status === 405) return failure.code === 'MethodNotAllowed';

@@ -225,14 +225,34 @@ async function* read(
   }
 }
 
-/** Gives the connection and the place back when the reader is done, or leaves early. */
-async function* closing(reader: AsyncGenerator<Buffer>, opened: Opened, place: Place): AsyncGenerator<Buffer> {
-  try {
-    yield* reader;
-  } finally {
+/** Gives the connection and the place back when the reader is done, or leaves early: also before it began. */
+function closing(reader: AsyncGenerator<Buffer>, opened: Opened, place: Place): AsyncIterableIterator<Buffer> {
+  const close = () => {
     opened.stream.destroy();
     place.release();
-  }
+  };
+  return {
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    async next() {
+      try {
+        const result = await reader.next();
+        if (result.done) close();
+        return result;
+      } catch (error) {
+        close();
+        throw error;
+      }
+    },
+    async return() {
+      try {
+        return await reader.return(undefined);
+      } finally {
+        close();
+      }
+    },
+  };
 }
 
 async function* given(parts: readonly Buffer[]): AsyncGenerator<Buffer> {

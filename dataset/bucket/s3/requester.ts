@@ -4,7 +4,7 @@ import { LarderError } from '../../errors.ts';
 import { Meter } from '../metrics.ts';
 import { makeClient } from './client.ts';
 import { type Asked, errorOf, type Where } from './errors.ts';
-import { asksForLess, type Failure, failureOf, isAboutKeys, isTransient, isUnreached } from './failure.ts';
+import { asksForLess, type Failure, failureOf, isTransient, isUnreached, mayBeAboutKeys } from './failure.ts';
 import { Wire, type WireOptions } from './http.ts';
 import { Limiter, type Place } from './limiter.ts';
 import { DEFAULT_REQUESTS, type S3Location } from './location.ts';
@@ -109,7 +109,7 @@ export class Requester {
       if (meant !== undefined) return meant.value as T;
       count.errors += 1;
       if (asksForLess(failure)) this.limiter.slowDown();
-      if (isAboutKeys(failure) && this.#location.options.credentials !== undefined && !renewed) {
+      if (mayBeAboutKeys(failure) && this.#location.options.credentials !== undefined && !renewed) {
         renewed = true;
         this.#client = undefined;
         continue;
