@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collect } from '../../test/support/collect.ts';
+import { modelMerge, nodeOf } from '../../test/support/model-merge.ts';
 import { createRandom, type Random } from '../../test/support/random.ts';
+import { edited, randomEdit, smallTree } from '../../test/support/random-edits.ts';
 import { type ByteString, bytesOf } from '../byte-string.ts';
 import { type Digest, sha256 } from '../digest.ts';
 import type { Entry, FileEntry } from '../entry.ts';
@@ -14,8 +16,6 @@ import { initRepository, type Repository } from '../repository.ts';
 import { type Choices, chooser } from './choices.ts';
 import type { Side } from './entries.ts';
 import { planMerge } from './plan.ts';
-import { modelMerge, nodeOf } from './testing/model-merge.ts';
-import { edited, randomEdit, smallTree } from './testing/random-edits.ts';
 import type { Conflict } from './three-way.ts';
 
 /** Another one each time: a run that fails tells which. */

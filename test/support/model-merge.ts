@@ -1,7 +1,7 @@
-import type { ByteString } from '../../byte-string.ts';
-import type { Entry } from '../../entry.ts';
-import { joinPath } from '../../path.ts';
-import { isDirectory, isSame, resolveEntry, type Side } from '../entries.ts';
+import type { ByteString } from '../../dataset/byte-string.ts';
+import type { Entry } from '../../dataset/entry.ts';
+import { isDirectory, isSame, resolveEntry, type Side } from '../../dataset/merge/entries.ts';
+import { joinPath } from '../../dataset/path.ts';
 
 /** A directory's tree, or a file: what the merge by differences is compared with works on these, from the root down, all in memory. */
 export interface ModelNode {

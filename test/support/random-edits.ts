@@ -1,8 +1,8 @@
-import type { Random } from '../../../test/support/random.ts';
-import { type ByteString, bytesOf } from '../../byte-string.ts';
-import { sha256 } from '../../digest.ts';
-import type { Entry } from '../../entry.ts';
-import { comparePaths, isWithin, joinPath, parentOf } from '../../path.ts';
+import { type ByteString, bytesOf } from '../../dataset/byte-string.ts';
+import { sha256 } from '../../dataset/digest.ts';
+import type { Entry } from '../../dataset/entry.ts';
+import { comparePaths, isWithin, joinPath, parentOf } from '../../dataset/path.ts';
+import type { Random } from './random.ts';
 
 /** Few names, so that edits meet; some sort around `/`. */
 const NAMES = ['a', 'b', 'a-b', 'a.b', 'c'].map(bytesOf);
