@@ -12,7 +12,7 @@ import { parseS3Location } from './location.ts';
 const MIB = 1024 * 1024;
 const QUICK: S3Settings = {
   retries: { attempts: 4, base: 2, longest: 20 },
-  timeouts: { connect: 2_000, stall: 250 },
+  timeouts: { connect: 10_000, stall: 1_000 },
   largest: 12 * MIB,
   part: 5 * MIB,
 };
@@ -55,6 +55,14 @@ describe.skipIf(!hasS3Server)('a bucket in a store that fails', () => {
     const { body } = await bucket.get(key, range === undefined ? {} : { range });
     return Buffer.concat(await collect(body));
   }
+
+  test('gives its place to the next request when a body is left before it began', async () => {
+    const narrow = s3Bucket(parseS3Location(`${location}&requests=1`), QUICK);
+    const { body } = await narrow.get('x');
+    await body[Symbol.asyncIterator]().return?.();
+    expect((await narrow.head('x'))!.size).toBe(bytes.length);
+    await narrow.close();
+  });
 
   describe.each<[string, Fault]>([
     ['500', { kind: 'error' }],
