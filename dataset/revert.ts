@@ -87,7 +87,7 @@ function parentOf({ id, parents }: Version, number: number | undefined): Digest 
     });
   if (number === undefined && parents.length > 1)
     throw new InvalidError(
-      `version ${shortId(id)} is a merge: say with --parent 1 or --parent 2 which side stays (${parents.map((parent, i) => `${i + 1} is ${shortId(parent)}`).join(', ')})`,
+      `version ${shortId(id)} is a merge: say with --parent which one to go back to (${parents.map((parent, i) => `${i + 1} is ${shortId(parent)}`).join(', ')})`,
       { facts: { version: id, parents: parents.length } },
     );
   const parent = parents[(number ?? 1) - 1];

@@ -48,6 +48,11 @@ export function addFiles(program: Command, start: Start): void {
 
 /** A path in a version as a user types it: slashes at either end, and `.`, mean nothing. */
 export function pathArgument(text: string): ByteString {
-  const trimmed = rawArgument(text).replace(/^(?:\.?\/+)+|\/+$/g, '');
+  return pathOfBytes(rawArgument(text));
+}
+
+/** As `pathArgument`, of the bytes themselves. */
+export function pathOfBytes(bytes: string): ByteString {
+  const trimmed = bytes.replace(/^(?:\.?\/+)+|\/+$/g, '');
   return validatePath((trimmed === '.' ? '' : trimmed) as ByteString);
 }

@@ -16,8 +16,8 @@ const NAMED = 5;
 const BATCH = 512;
 
 export interface PlanOptions extends Choices {
-  /** Told of each conflict as it is found, in path order. */
-  readonly onConflict?: (conflict: Conflict) => void;
+  /** Told of each conflict as it is found, in path order; waited for where it gives a promise. */
+  readonly onConflict?: (conflict: Conflict) => void | Promise<void>;
   readonly onProgress?: (progress: PlanProgress) => void;
   readonly signal?: AbortSignal;
 }
@@ -52,7 +52,7 @@ export async function planMerge(
     if (step.kind === 'conflict') {
       conflicts++;
       if (step.conflict.taken === undefined && ++unsettled <= NAMED) unsettledPaths.push(step.conflict.path);
-      onConflict?.(step.conflict);
+      await onConflict?.(step.conflict);
     } else {
       changes++;
       parts += partsOf(step.change);

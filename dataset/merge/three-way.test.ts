@@ -194,7 +194,7 @@ async function merge(
   const plan = await planMerge(
     repository,
     { bases: roots, ours: our, theirs: their },
-    { ...choices, onConflict: (conflict) => found.push(conflict) },
+    { ...choices, onConflict: (conflict) => void found.push(conflict) },
   );
   const conflicts = found.map(({ path, taken }): [string, Side | undefined] => [path, taken]);
   expect(plan.unsettled).toBe(conflicts.filter(([, taken]) => taken === undefined).length);
