@@ -34,12 +34,13 @@ export async function printNames(
   names: readonly (StoredRef & { readonly dataset: string })[],
 ): Promise<void> {
   const rows: string[][] = [];
-  for (const { dataset, name, version: id, moved } of names) {
+  for (const { dataset, name, version: id, moved, protect } of names) {
     signal.throwIfAborted();
     const { entries, bytes, time, message, author } = await readVersion(repository, id);
     const field = kind === 'branch' ? 'branch' : 'tag';
-    output.document({ dataset, [field]: name, version: id, moved, entries, bytes, time, author, message });
-    const shown = kind === 'snapshot' ? `${dataset}@${name}` : name;
+    const guarded = kind === 'branch' ? { protected: protect !== undefined } : {};
+    output.document({ dataset, [field]: name, version: id, moved, ...guarded, entries, bytes, time, author, message });
+    const shown = kind === 'snapshot' ? `${dataset}@${name}` : protect ? `${name} (protected)` : name;
     rows.push([shown, shortId(id), formatCount(entries), formatBytes(bytes), formatDate(time), subjectOf(message)]);
   }
   if (rows.length === 0) return;

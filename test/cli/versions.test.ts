@@ -380,7 +380,7 @@ describe('delete', () => {
     expect(larder('delete', 'emoji@v1', '--yes').status).toBe(2);
     expect(larder('delete', 'emojo', '--yes').status).toBe(3);
     expect(documents('delete', 'emoji', '--yes')).toEqual([
-      { dataset: 'emoji', deleted: true, branches: ['main'], tags: ['v1', 'v3'] },
+      { dataset: 'emoji', deleted: true, branches: ['main'], tags: ['v1', 'v3'], volumes: 0, snapshots: 0 },
     ]);
     expect(documents('list')).toEqual([]);
     expect(larder('show', 'emoji').status).toBe(3);
