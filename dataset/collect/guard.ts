@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../digest.ts';
 import { LarderError, NotFoundError, UnavailableError } from '../errors.ts';
@@ -60,10 +61,13 @@ export async function guardPublish<T>(
   options: GuardOptions = {},
 ): Promise<T> {
   const { signal, undo } = options;
-  const clock = startClock();
+  let clock = startClock();
   let state = await readState(repository, signal);
   const isQuiet = state.phase !== 'sweeping' && isStill(options.since ?? state, state);
-  if (!isQuiet) state = await secure(repository, what, options.since, signal);
+  if (!isQuiet) {
+    state = await secure(repository, what, options.since, signal);
+    clock = startClock();
+  }
   // A version is the first of its parts to be deleted, and is written last: while nobody sweeps, one that is there is whole.
   else for (const each of what) if ('version' in each) await requireVersion(repository, each.version, signal);
   const result = await publish();
@@ -91,7 +95,8 @@ async function secure(
   since: SweepMark | undefined,
   signal: AbortSignal | undefined,
 ): Promise<StoredState> {
-  const reprieve = Buffer.from(canonicalJson({ format: 1 }));
+  // Never the same twice: a sweeper that has heard one before takes it for a new one.
+  const reprieve = Buffer.from(canonicalJson({ format: 1, id: randomUUID() }));
   await Promise.all(what.map((each) => repository.bucket.put(reprieveKey(each), reprieve, { signal })));
   const first = await readState(repository, signal);
   let state = first;
