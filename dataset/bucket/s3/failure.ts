@@ -107,3 +107,8 @@ function isLocal(code: string): boolean {
     code !== 'WrongAnswer'
   );
 }
+
+/** An answer that is not what was asked for: treated as a connection that broke. */
+export function wrongAnswer(what: string): Error {
+  return Object.assign(new Error(`it gave ${what}`), { code: 'WrongAnswer' });
+}

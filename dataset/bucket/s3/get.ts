@@ -2,7 +2,7 @@ import type { GetObjectCommandOutput } from '@aws-sdk/client-s3';
 import { ConflictError, CorruptError, InvalidError, NotFoundError, UnavailableError } from '../../errors.ts';
 import type { BucketObject, GetOptions, ObjectInfo } from '../bucket.ts';
 import { checkOf } from './check.ts';
-import { failureOf, isMissing } from './failure.ts';
+import { failureOf, isMissing, wrongAnswer } from './failure.ts';
 import { onHeaders, withHeaders } from './headers.ts';
 import type { Place } from './limiter.ts';
 import { infoOf, quoted } from './object-info.ts';
@@ -277,11 +277,6 @@ function outside(target: Target, { offset, length }: Range, size: number | undef
   return new InvalidError(`${target.name} ${has} ${length} from ${offset}`, {
     facts: { bucket: target.bucket, key: target.key, size, offset, length },
   });
-}
-
-/** Treated as a connection that broke: it is asked again. */
-function wrongAnswer(what: string): Error {
-  return Object.assign(new Error(`it gave ${what}`), { code: 'WrongAnswer' });
 }
 
 function brokenOff(target: Target, range: Range, done: number, error: unknown): UnavailableError {

@@ -1,9 +1,11 @@
+import { Readable } from 'node:stream';
+
 type Headers = Record<string, string>;
 interface Call {
   readonly request: { readonly headers: Headers };
 }
 interface Result {
-  readonly response: { readonly headers: Headers };
+  readonly response: { readonly statusCode: number; readonly headers: Headers; body: unknown };
 }
 type Middleware = (next: (call: Call) => Promise<Result>) => (call: Call) => Promise<Result>;
 
@@ -33,6 +35,25 @@ export function onHeaders<C extends object>(command: C, hear: (headers: Readonly
       return result;
     },
     { step: 'deserialize', priority: 'low', name: 'larderAnswer' },
+  );
+  return command;
+}
+
+/** Takes the text of a command's good answer, and leaves `instead` to the SDK. */
+export function onText<C extends object>(command: C, instead: string, hear: (text: string) => void): C {
+  stackOf(command).add(
+    (next) => async (call) => {
+      const result = await next(call);
+      const { response } = result;
+      if (response.statusCode !== 200) return result;
+      const parts: Buffer[] = [];
+      for await (const part of response.body as AsyncIterable<Buffer>) parts.push(part);
+      hear(Buffer.concat(parts).toString('utf8'));
+      response.body = Readable.from([Buffer.from(instead)]);
+      return result;
+    },
+    // Nearer to the wire than the SDK's own parser.
+    { step: 'deserialize', priority: 'low', name: 'larderText' },
   );
   return command;
 }

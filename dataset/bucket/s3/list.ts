@@ -1,6 +1,9 @@
 import { UnavailableError } from '../../errors.ts';
 import type { ListedObject, ListOptions } from '../bucket.ts';
 import { compareUtf8 } from './compare-utf8.ts';
+import { wrongAnswer } from './failure.ts';
+import { onText } from './headers.ts';
+import { type ListingPage, parseListing } from './listing-xml.ts';
 import { infoOf } from './object-info.ts';
 import type { Requester } from './requester.ts';
 
@@ -30,16 +33,20 @@ export async function* listObjects(
 ): AsyncGenerator<ListedObject> {
   const list = versions && (await keepsVersions(requester, bucket, signal)) ? versionLister : plainLister;
   const lister = await list(requester, bucket);
+  const stopping = new AbortController();
+  const stop = signal === undefined ? stopping.signal : AbortSignal.any([signal, stopping.signal]);
   let last: string | undefined;
-  let ahead: Promise<Page> | undefined = lister(prefix, { after }, signal);
+  let ahead: Promise<Page> | undefined = lister(prefix, { after }, stop);
   try {
     while (ahead !== undefined) {
       const { objects, next }: Page = await ahead;
-      ahead = next === undefined ? undefined : lister(prefix, next, signal);
+      ahead = next === undefined ? undefined : lister(prefix, next, stop);
       // It is awaited above, or at the end; until then nobody hears it.
       ahead?.catch(() => undefined);
       for (const object of objects) {
-        if (last !== undefined && compareUtf8(object.key, last) <= 0)
+        // Some stores begin a page of versions with the one that they were told to begin after.
+        if (object.key === last) continue;
+        if (last !== undefined && compareUtf8(object.key, last) < 0)
           throw new UnavailableError(
             `s3://${bucket}/${prefix} is not listed in byte order: ${object.key} comes after ${last}; Larder needs a store that keeps it`,
             { facts: { bucket, key: object.key } },
@@ -51,6 +58,8 @@ export async function* listObjects(
       signal?.throwIfAborted();
     }
   } finally {
+    // A reader that leaves early wants no further page.
+    stopping.abort();
     await ahead?.catch(() => undefined);
   }
 }
@@ -80,23 +89,20 @@ async function plainLister(requester: Requester, bucket: string): Promise<Lister
     requester.send(
       { kind: 'list', key: prefix },
       async (client, abortSignal) => {
-        const page = await client.send(
-          new ListObjectsV2Command({
-            Bucket: bucket,
-            Prefix: prefix,
-            EncodingType: 'url',
-            ...(token === undefined ? {} : { ContinuationToken: token }),
-            ...(after === undefined || token !== undefined ? {} : { StartAfter: after }),
-          }),
-          { abortSignal },
+        const command = new ListObjectsV2Command({
+          Bucket: bucket,
+          Prefix: prefix,
+          EncodingType: 'url',
+          ...(token === undefined ? {} : { ContinuationToken: token }),
+          ...(after === undefined || token !== undefined ? {} : { StartAfter: after }),
+        });
+        const { items, fields } = await pageOf('ListBucketResult', 'Contents', command, (each) =>
+          client.send(each, { abortSignal }),
         );
-        const decode = decoder(page.EncodingType);
-        const objects = (page.Contents ?? []).map((each) => ({
-          key: decode(each.Key!),
-          ...infoOf(each, each.Size ?? 0),
-        }));
-        if (!page.IsTruncated) return { objects, next: undefined };
-        return { objects, next: nextOf({ token: page.NextContinuationToken }) };
+        const decode = decoder(fields.EncodingType);
+        const objects = items.map((item) => objectOf(item, decode));
+        if (fields.IsTruncated !== 'true') return { objects, next: undefined };
+        return { objects, next: nextOf({ token: fields.NextContinuationToken || undefined }, { token }) };
       },
       { signal },
     );
@@ -108,38 +114,60 @@ async function versionLister(requester: Requester, bucket: string): Promise<List
     requester.send(
       { kind: 'list', key: prefix },
       async (client, abortSignal) => {
-        const page = await client.send(
-          new ListObjectVersionsCommand({
-            Bucket: bucket,
-            Prefix: prefix,
-            EncodingType: 'url',
-            ...(after === undefined ? {} : { KeyMarker: after }),
-            ...(version === undefined ? {} : { VersionIdMarker: version }),
-          }),
-          { abortSignal },
+        const command = new ListObjectVersionsCommand({
+          Bucket: bucket,
+          Prefix: prefix,
+          EncodingType: 'url',
+          ...(after === undefined ? {} : { KeyMarker: after }),
+          ...(version === undefined ? {} : { VersionIdMarker: version }),
+        });
+        const { items, fields } = await pageOf('ListVersionsResult', 'Version', command, (each) =>
+          client.send(each, { abortSignal }),
         );
-        const decode = decoder(page.EncodingType);
-        const objects = (page.Versions ?? [])
-          .filter(({ IsLatest }) => IsLatest)
-          .map((each) => ({ key: decode(each.Key!), ...infoOf(each, each.Size ?? 0) }));
-        if (!page.IsTruncated) return { objects, next: undefined };
-        const { NextKeyMarker, NextVersionIdMarker } = page;
-        return {
-          objects,
-          next: nextOf({
-            after: NextKeyMarker === undefined ? undefined : decode(NextKeyMarker),
-            version: NextVersionIdMarker || undefined,
-          }),
-        };
+        const decode = decoder(fields.EncodingType);
+        const objects = items.filter(({ IsLatest }) => IsLatest === 'true').map((item) => objectOf(item, decode));
+        if (fields.IsTruncated !== 'true') return { objects, next: undefined };
+        const { NextKeyMarker: key, NextVersionIdMarker } = fields;
+        const next = { after: key ? decode(key) : undefined, version: NextVersionIdMarker || undefined };
+        return { objects, next: nextOf(next, { after, version }) };
       },
       { signal },
     );
 }
 
-/** A page that says that there is more, and not where, is asked for again. */
-function nextOf(next: Next): Next {
-  if (next.token === undefined && next.after === undefined)
-    throw Object.assign(new Error('it gave a page that ends nowhere'), { code: 'WrongAnswer' });
+/** Sends a command that lists, and reads its answer. */
+async function pageOf<C extends object>(
+  root: string,
+  item: string,
+  command: C,
+  send: (command: C) => Promise<unknown>,
+): Promise<ListingPage> {
+  let text: string | undefined;
+  onText(command, `<${root}/>`, (all) => {
+    text = all;
+  });
+  await send(command);
+  const page = text === undefined ? undefined : parseListing(text, root, item);
+  if (page === undefined) throw wrongAnswer('no listing, or a part of one');
+  return page;
+}
+
+function objectOf(item: Readonly<Record<string, string>>, decode: (key: string) => string): ListedObject {
+  const { Key, Size, ETag, LastModified, VersionId } = item;
+  const size = Number(Size);
+  if (Key === undefined || Size === undefined || !Number.isSafeInteger(size))
+    throw wrongAnswer('an object without key or size');
+  return {
+    key: decode(Key),
+    ...infoOf({ ETag, VersionId, LastModified: LastModified ? new Date(LastModified) : undefined }, size),
+  };
+}
+
+/** A page that says that there is more, and not where, or where this one was, is asked for again. */
+function nextOf(next: Next, here: Next): Next {
+  const known = next.token !== undefined || next.after !== undefined;
+  if (!known || (next.token === here.token && next.after === here.after && next.version === here.version))
+    throw wrongAnswer('a page that does not lead on');
   return next;
 }
 
