@@ -178,7 +178,7 @@ describe('the breaking proxy', () => {
       method: 'GET',
       path: '/b/k',
       query: new URLSearchParams(),
-      headers: {},
+      headers: { range: 'bytes=0-9' },
       conditional: false,
     };
     const kinds = ['error', 'reset', 'stall', 'wrong-range'] as const;

@@ -181,15 +181,14 @@ export function randomFaults(
   random: Random,
   { every, kinds }: { every: number; kinds: readonly Fault['kind'][] },
 ): Plan {
-  return ({ kind, conditional }) => {
+  return ({ kind, conditional, headers }) => {
     if (!random.oneIn(every)) return undefined;
     const fault = random.pick(kinds);
     const after = random.oneIn(3) ? random.below(200) : random.below(300_000);
     // What is lost after it was done is worth the most on a conditional write.
     if (conditional && random.oneIn(2) && kinds.includes('lose-answer')) return { kind: 'lose-answer' };
     if (fault === 'latency') return { kind: fault, milliseconds: random.below(60) };
-    if (fault === 'wrong-range')
-      return kind === 'GetObject' ? { kind: fault, shift: 1 + random.below(5000) } : undefined;
+    if (fault === 'wrong-range') return 'range' in headers ? { kind: fault, shift: 1 + random.below(5000) } : undefined;
     if (fault === 'flip') return kind === 'GetObject' ? { kind: fault, at: after } : undefined;
     if (fault === 'shorten') return kind === 'GetObject' ? { kind: fault, after } : undefined;
     if (fault === 'cut-upload' || fault === 'reset' || fault === 'truncate' || fault === 'stall')
