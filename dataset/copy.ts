@@ -3,11 +3,11 @@ import { guardPublish, isCollected, markSweeps } from './collect/guard.ts';
 import { type CarriedTotals, ChunkCarrier, putIfAbsent } from './copy/chunk-carrier.ts';
 import { isAncestor, type MissingVersion, planHistory } from './copy/history.ts';
 import { carryManifest } from './copy/manifest.ts';
-import type { Manifest } from './copy/new-leaves.ts';
 import { SourceCarrier } from './copy/source-carrier.ts';
 import { type Digest, shortId } from './digest.ts';
 import { ConflictError, InvalidError } from './errors.ts';
 import { type RefKind, versionKey } from './keys.ts';
+import type { Manifest } from './new-leaves.ts';
 import {
   deleteBranch,
   deleteTag,

@@ -10,9 +10,9 @@ import { readLocations } from '../location.ts';
 import { checkChild, damaged } from '../manifest/segments.ts';
 import { isIndex } from '../manifest.ts';
 import { mapAhead } from '../map-ahead.ts';
+import { type Manifest, type NewLeaf, newLeaves } from '../new-leaves.ts';
 import type { Repository } from '../repository.ts';
 import { type CarriedLeaf, type ChunkCarrier, putIfAbsent } from './chunk-carrier.ts';
-import { type Manifest, type NewLeaf, newLeaves } from './new-leaves.ts';
 import type { SourceCarrier } from './source-carrier.ts';
 
 export interface CarryManifestOptions {
