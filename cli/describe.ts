@@ -26,8 +26,8 @@ export function subjectOf(message: string): string {
 
 /** A version as a JSON document has it. */
 export function versionDocument(version: Version): object {
-  const { id, root, parents, author, time, message, meta, entries, bytes } = version;
-  return { version: id, root, parents, author, time, message, meta, entries, bytes };
+  const { id, root, parents, author, time, message, meta, from = [], entries, bytes } = version;
+  return { version: id, root, parents, author, time, message, meta, from, entries, bytes };
 }
 
 /** `1,234 entries, 42.0 MiB` */

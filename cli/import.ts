@@ -3,6 +3,8 @@ import { resolve } from 'node:path';
 import { shortId } from '../dataset/digest.ts';
 import { ConflictError, InvalidError, isErrno, NotFoundError } from '../dataset/errors.ts';
 import { type ImportProgress, importDirectory } from '../dataset/import.ts';
+import { resolveOrigins } from '../dataset/lineage.ts';
+import { parseMeta } from '../dataset/meta.ts';
 import { DEFAULT_BRANCH, LATEST, validateName } from '../dataset/names.ts';
 import { parseDatasetName, readBranch, readTag, writeTag } from '../dataset/refs.ts';
 import type { Repository } from '../dataset/repository.ts';
@@ -18,6 +20,10 @@ export interface ImportOptions {
   readonly tag?: string;
   readonly author?: string;
   readonly checksum?: boolean;
+  /** `key=value` each. */
+  readonly meta?: readonly string[];
+  /** `NAME[@REF]` each. */
+  readonly from?: readonly string[];
 }
 
 /** Where `NAME[@BRANCH]` leads a new version. */
@@ -59,7 +65,9 @@ export async function runImport(
   target: Target,
   options: ImportOptions,
 ): Promise<void> {
+  const meta = parseMeta(options.meta ?? []);
   if (options.tag !== undefined) await refuseTakenTag(repository, target, options.tag);
+  const from = await resolveOrigins(repository, options.from ?? []);
   const head = await headOf(repository, target);
   const began = performance.now();
   using progress = output.progress();
@@ -71,6 +79,8 @@ export async function runImport(
     ...target,
     message: options.message ?? '',
     author: options.author ?? environment.author,
+    meta,
+    from,
     checksum: options.checksum === true,
     onProgress: (state) => progress.update(withTotals(state, head, count?.total)),
     onWarning: (text) => output.warn(text),

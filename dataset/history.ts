@@ -2,12 +2,22 @@ import type { ByteString } from './byte-string.ts';
 import { type DifferenceKind, differenceOf, diffVersions } from './diff.ts';
 import type { Digest } from './digest.ts';
 import type { Entry } from './entry.ts';
+import { NotFoundError } from './errors.ts';
 import { findEntry } from './manifest.ts';
 import type { Repository } from './repository.ts';
 import { readVersion, type Version } from './version.ts';
 
-/** A version and all that lead to it, each once; each after the one that it was found from, and otherwise newest first. */
-export async function* log(repository: Repository, version: Digest, signal?: AbortSignal): AsyncGenerator<Version> {
+/**
+ * A version and all that lead to it, each once; each after the one that it was found from, and otherwise newest first. Where a parent was
+ * collected, or left out of a copy, the history ends.
+ * @param onMissing told of each version that is named as a parent and not there, and of the one that names it
+ */
+export async function* log(
+  repository: Repository,
+  version: Digest,
+  signal?: AbortSignal,
+  onMissing?: (missing: Digest, child: Version) => void,
+): AsyncGenerator<Version> {
   const met = new Set([version]);
   const ready = [await readVersion(repository, version, signal)];
   for (let next = ready.shift(); next !== undefined; next = ready.shift()) {
@@ -16,7 +26,9 @@ export async function* log(repository: Repository, version: Digest, signal?: Abo
     for (const parent of next.parents) {
       if (met.has(parent)) continue;
       met.add(parent);
-      ready.push(await readVersion(repository, parent, signal));
+      const before = await readIfThere(repository, parent, signal);
+      if (before === undefined) onMissing?.(parent, next);
+      else ready.push(before);
     }
     ready.sort((a, b) => (a.time < b.time ? 1 : a.time > b.time ? -1 : 0));
   }
@@ -31,7 +43,7 @@ export interface PathChange {
 
 /**
  * The versions that changed a path, newest first: those in which it differs from all of their parents. A directory changed where anything
- * below it did.
+ * below it did. Where history ends early, all that is in the oldest version counts as added by it.
  */
 export async function* pathHistory(
   repository: Repository,
@@ -43,12 +55,26 @@ export async function* pathHistory(
     const entry = await findEntry(repository, each.root, path, signal);
     let change: DifferenceKind | undefined = entry === undefined ? undefined : 'added';
     for (const id of each.parents) {
-      const parent = await readVersion(repository, id, signal);
+      const parent = await readIfThere(repository, id, signal);
+      if (parent === undefined) continue;
       change = await changeOf(repository, parent.root, each.root, path, entry, signal);
       // A merge that took one side as it was changed nothing.
       if (change === undefined) break;
     }
     if (change !== undefined) yield { version: each, change, entry };
+  }
+}
+
+async function readIfThere(
+  repository: Repository,
+  id: Digest,
+  signal: AbortSignal | undefined,
+): Promise<Version | undefined> {
+  try {
+    return await readVersion(repository, id, signal);
+  } catch (error) {
+    if (error instanceof NotFoundError) return undefined;
+    throw error;
   }
 }
 

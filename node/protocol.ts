@@ -66,6 +66,7 @@ export interface SnapshotRequest {
   /** A branch to move to the snapshot: it must still be at the workspace's version or at its last snapshot. */
   readonly branch?: string;
   readonly tag?: string;
+  readonly meta?: Readonly<Record<string, string>>;
 }
 
 export interface SnapshotReply {

@@ -55,6 +55,7 @@ export async function snapshotWorkspace(parts: SnapshotParts, request: SnapshotR
       changes,
       author: request.author,
       message: request.message,
+      meta: request.meta,
       onProgress,
       signal,
     });

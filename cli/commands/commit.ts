@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { InvalidError } from '../../dataset/errors.ts';
 import { resolveName } from '../../dataset/refs.ts';
+import { collectOption } from '../arguments.ts';
 import { withExamples } from '../help.ts';
 import type { ImportOptions } from '../import.ts';
 import type { Start } from '../session.ts';
@@ -18,6 +19,16 @@ export function addCommit(program: Command, start: Start): void {
     .option('-m, --message <text>', 'what the version is')
     .option('-t, --tag <tag>', 'also name the version so')
     .option('--author <name>', 'who makes it (LARDER_AUTHOR; user@host without one)')
+    .option(
+      '--meta <key=value>',
+      'metadata of the version, such as accuracy=0.93; may be given several times',
+      collectOption,
+    )
+    .option(
+      '--from <name>',
+      'a version that it was made from, as NAME[@REF]; may be given several times',
+      collectOption,
+    )
     .option('--checksum', 'read every file, also those that look unchanged since the last commit of this directory')
     .action(async (dir: string, name: string, options: ImportOptions, command: Command) => {
       const session = start(command);
@@ -35,5 +46,9 @@ export function addCommit(program: Command, start: Start): void {
   withExamples(command, [
     ["commit ./emoji emoji -m 'labels cleaned'", 'Take changes back to main'],
     ['commit ./emoji emoji@cleanup --tag clean-1', 'To a branch, and name the version'],
+    [
+      'commit ./run models --from emoji@v16 --meta accuracy=0.93',
+      'A model: what it was trained on, and how good it is',
+    ],
   ]);
 }

@@ -3,9 +3,10 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { shortId } from '../../dataset/digest.ts';
 import { InvalidError, NotFoundError } from '../../dataset/errors.ts';
+import { parseMeta } from '../../dataset/meta.ts';
 import { deleteTag, listDatasets, listTags, parseDatasetName } from '../../dataset/refs.ts';
 import type { MountedVolume } from '../../node/protocol.ts';
-import { bytesOption } from '../arguments.ts';
+import { bytesOption, collectOption } from '../arguments.ts';
 import { formatBytes, formatDuration, formatNumberOf } from '../format.ts';
 import { withExamples } from '../help.ts';
 import { requireMountRights } from '../mount-rights.ts';
@@ -38,6 +39,7 @@ interface CreateOptions {
   readonly tag?: string;
   readonly branch?: string;
   readonly author?: string;
+  readonly meta?: readonly string[];
 }
 
 function addCreate(parent: Command, start: Start): void {
@@ -51,16 +53,19 @@ function addCreate(parent: Command, start: Start): void {
     .option('-t, --tag <tag>', `its name; ${PREFIX} and the time without one`)
     .option('-b, --branch <branch>', 'also move this branch to it, if nobody else moved it meanwhile')
     .option('--author <name>', 'who makes it (LARDER_AUTHOR; user@host without one)')
+    .option('--meta <key=value>', 'metadata of the version, may be given several times', collectOption)
     .action(async (dir: string, options: CreateOptions, command: Command) => {
       const session = start(command);
       const { output, environment } = session;
       const tag = options.tag ?? PREFIX + new Date().toISOString().replace(/[-:]/g, '');
+      const meta = parseMeta(options.meta ?? []);
       const reply = await withNode(session, { start: false, phase: 'Snapshot' }, (call) =>
         call('snapshot', {
           directory: resolve(dir),
           message: options.message ?? '',
           author: options.author ?? environment.author,
           tag,
+          meta,
           ...(options.branch !== undefined && { branch: options.branch }),
         }),
       );
