@@ -14,6 +14,7 @@ const RACERS = 2;
  */
 export async function proveConditionalWrites(bucket: Bucket): Promise<void> {
   const key = PROBES + randomUUID();
+  const missing = `${key}-missing`;
   try {
     const first = await race(bucket, key, 'create', 'absent');
     const second = await race(bucket, key, 'replace', { etag: first });
@@ -21,10 +22,13 @@ export async function proveConditionalWrites(bucket: Bucket): Promise<void> {
       throw refusal(bucket, 'a write that required an old ETag replaced a newer object');
     if (await succeeds(bucket.put(key, Buffer.from('late'), { condition: 'absent' })))
       throw refusal(bucket, 'a write that required no object replaced one');
+    if (await succeeds(bucket.put(missing, Buffer.from('none'), { condition: { etag: second } })))
+      throw refusal(bucket, 'a write that required an ETag made an object where there was none');
     const found = await bucket.head(key);
     if (found?.etag !== second) throw refusal(bucket, 'an object does not have the ETag that its write gave');
   } finally {
     await bucket.delete(key);
+    await bucket.delete(missing);
   }
 }
 

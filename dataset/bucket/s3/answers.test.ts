@@ -128,6 +128,18 @@ describe('a store that', () => {
     expect([...objects.keys()]).toEqual([]);
   });
 
+  test('makes an object where an unchanged one was required is found out', async () => {
+    // As a store that looks at a condition only where there is an object.
+    answer = ({ method, path, headers }) => {
+      const known = objects.get(path);
+      if (method !== 'PUT' || known === undefined) return undefined;
+      const wrong = 'if-none-match' in headers || (headers['if-match'] ?? etagOf(known)) !== etagOf(known);
+      return wrong ? { status: 412, code: 'PreconditionFailed' } : undefined;
+    };
+    await expect(initRepository(location)).rejects.toThrow('made an object where there was none');
+    expect([...objects.keys()]).toEqual([]);
+  });
+
   test('does not know conditions says so, and gets no repository', async () => {
     answer = ({ headers }) => ('if-none-match' in headers ? { status: 501, code: 'NotImplemented' } : undefined);
     await expect(initRepository(location)).rejects.toThrow(/does not have what it needs \(NotImplemented/);
@@ -282,6 +294,30 @@ test('a write asks for what the location says of storage, and signs its bytes', 
   ]);
   expect(sent[4]).toMatchObject(['POST', null, expect.any(String), '*']);
   await special.close();
+});
+
+test('a store that keeps checksums of parts only gets those', async () => {
+  const parts = s3Bucket(parseS3Location(location), { largest: 10, part: 8 });
+  answer = ({ query, method, headers }) => {
+    if (query.has('uploads'))
+      return headers['x-amz-checksum-type'] === 'FULL_OBJECT'
+        ? { status: 400, code: 'InvalidRequest' }
+        : {
+            status: 200,
+            body: '<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>',
+          };
+    if (query.has('partNumber')) return { status: 200, headers: { etag: '"part"' } };
+    if (method === 'POST')
+      return 'x-amz-checksum-crc32' in headers
+        ? { status: 400, code: 'InvalidRequest' }
+        : {
+            status: 200,
+            body: '<CompleteMultipartUploadResult><ETag>"whole-2"</ETag></CompleteMultipartUploadResult>',
+          };
+    return undefined;
+  };
+  expect(await parts.put('large', Buffer.from('12345678abcd'))).toBe('whole-2');
+  await parts.close();
 });
 
 test('keys of any text are read as they are', async () => {

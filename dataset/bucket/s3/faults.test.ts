@@ -198,7 +198,7 @@ describe.skipIf(!hasS3Server)('a bucket in a store that fails', () => {
     const parts: Buffer[] = [];
     let waited = false;
     for await (const part of body) {
-      if (!waited) await new Promise((resolve) => setTimeout(resolve, 700));
+      if (!waited) await new Promise((resolve) => setTimeout(resolve, 2_500));
       waited = true;
       parts.push(part);
     }

@@ -24,24 +24,32 @@ export async function putInParts(
     '@aws-sdk/client-s3'
   );
   const size = Math.max(partBytes, Math.ceil(length / MOST_PARTS));
-  const upload = await requester.send(
-    { kind: 'create-upload', key },
-    async (client, abortSignal) => {
-      const { UploadId } = await client.send(
-        new CreateMultipartUploadCommand({
-          Bucket: bucket,
-          Key: key,
-          ChecksumAlgorithm: 'CRC32',
-          ChecksumType: 'FULL_OBJECT',
-          Metadata: markOf(write),
-          ...storage,
-        }),
-        { abortSignal },
-      );
-      return UploadId!;
-    },
-    { signal },
-  );
+  const create = (whole: boolean) =>
+    requester.send(
+      { kind: 'create-upload', key },
+      async (client, abortSignal) => {
+        const { UploadId } = await client.send(
+          new CreateMultipartUploadCommand({
+            Bucket: bucket,
+            Key: key,
+            ChecksumAlgorithm: 'CRC32',
+            ...(whole ? { ChecksumType: 'FULL_OBJECT' as const } : {}),
+            Metadata: markOf(write),
+            ...storage,
+          }),
+          { abortSignal },
+        );
+        return UploadId!;
+      },
+      {
+        signal,
+        // Some stores keep CRC-32 of the parts only, and say so.
+        meaning: async ({ status }) => (whole && (status === 400 || status === 501) ? { value: undefined } : undefined),
+      },
+    );
+  const first: string | undefined = await create(true);
+  const upload = first ?? (await create(false));
+  const whole = first !== undefined;
   try {
     const numbers = Array.from({ length: Math.ceil(length / size) }, (_, i) => i);
     const done: { PartNumber: number; ETag: string; ChecksumCRC32: string }[] = [];
@@ -98,8 +106,7 @@ export async function putInParts(
             Key: key,
             UploadId: upload,
             MultipartUpload: { Parts: done },
-            ChecksumType: 'FULL_OBJECT',
-            ChecksumCRC32: crc32Text(crc32Of(parts)),
+            ...(whole ? { ChecksumType: 'FULL_OBJECT' as const, ChecksumCRC32: crc32Text(crc32Of(parts)) } : {}),
             ...conditionOf(condition),
           }),
           { abortSignal },
