@@ -220,6 +220,13 @@ export class ChunkIndex extends ChunkLookup {
       .immediate();
   }
 
+  /** Lets the next `refresh` read all locations again: chunks were moved. What is known of chunks stays until then. */
+  forgetSegments(): void {
+    this.flush();
+    this.endBurst();
+    this.database.exec('DELETE FROM segments');
+  }
+
   /** Forgets everything, for a `refresh` from the start. */
   clear(): void {
     this.#waiting.clear();

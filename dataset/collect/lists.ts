@@ -1,6 +1,6 @@
 import { readObject } from '../bucket/read-object.ts';
 import { DIGEST_BYTES, sha256 } from '../digest.ts';
-import { CorruptError } from '../errors.ts';
+import { CorruptError, NotFoundError } from '../errors.ts';
 import type { Repository } from '../repository.ts';
 import type { Amount, Collected } from './state.ts';
 
@@ -77,7 +77,14 @@ export async function* readLists(
 ): AsyncGenerator<Buffer> {
   for (let number = 1; number <= lists; number++) {
     const key = listKey(run, kind, number);
-    const { bytes } = await readObject(bucket, key, LIMIT, { signal });
+    let bytes: Buffer;
+    try {
+      ({ bytes } = await readObject(bucket, key, LIMIT, { signal }));
+    } catch (error) {
+      // Whoever removed it has spared what it lists.
+      if (error instanceof NotFoundError) return;
+      throw error;
+    }
     const end = bytes.length - DIGEST_BYTES;
     const sound =
       end >= HEAD.length &&

@@ -1,11 +1,11 @@
 import { readObject } from '../bucket/read-object.ts';
 import type { ChunkIndex } from '../chunk-index.ts';
 import type { Digest } from '../digest.ts';
-import { ConflictError, CorruptError } from '../errors.ts';
-import { type ChunkLocation, encodeLocations, LOCATIONS_LIMIT } from '../format/locations.ts';
+import { ConflictError, CorruptError, NotFoundError } from '../errors.ts';
+import { type ChunkLocation, decodeLocations, encodeLocations, LOCATIONS_LIMIT } from '../format/locations.ts';
 import { locationsKey, packKey } from '../keys.ts';
 import { readLocations } from '../location.ts';
-import type { BaseLeaf, ManifestSink, NewLeaf } from '../manifest.ts';
+import type { BaseLeaf, ChunkRef, ManifestSink, NewLeaf } from '../manifest.ts';
 import { PackBuilder } from '../pack-builder.ts';
 import type { Repository } from '../repository.ts';
 import { Turns } from '../turns.ts';
@@ -60,6 +60,7 @@ export class ChunkStore implements ManifestSink {
   #filter: ChunkFilter | undefined;
   #next = Promise.withResolvers<void>();
   #refreshed = false;
+  #relearned: Promise<void> | undefined;
   #chunks = 0;
   #bytes = 0;
 
@@ -90,6 +91,7 @@ export class ChunkStore implements ManifestSink {
     if (this.#mustRefresh()) return this.#refresh().then(() => this.store(chunk));
     const known = this.#find(id);
     if (known === undefined) return this.#add(chunk);
+    // A pack may have been collected since the index learned of it: then the chunk is stored again.
     const present = this.#isPresent(known.pack);
     if (present === true) return undefined;
     if (present === false) return this.#add(chunk);
@@ -99,6 +101,7 @@ export class ChunkStore implements ManifestSink {
   /** Writes what there is; all of it is durable afterwards, and all leaves can be located. */
   async flush(): Promise<void> {
     await this.#builder.flush();
+    this.#forgetGone();
   }
 
   async leaf({ digest, chunks, from }: NewLeaf): Promise<void> {
@@ -112,7 +115,7 @@ export class ChunkStore implements ManifestSink {
       const locations: ChunkLocation[] = [];
       for (const { id } of chunks)
         locations.push(this.#located.get(id) ?? elsewhere.get(id) ?? (await this.#indexed(id, digest)));
-      await this.#writeLocations(digest, encodeLocations(digest, locations));
+      await this.#writeLocations(digest, chunks, encodeLocations(digest, locations));
     });
     // Its new chunks are in the index already.
     this.#index.insertSegment(digest, []);
@@ -195,10 +198,28 @@ export class ChunkStore implements ManifestSink {
   async #indexed(id: Digest, leaf: Digest): Promise<ChunkLocation> {
     const location = this.#index.find(id);
     if (location !== undefined && (await this.#isPresent(location.pack))) return location;
+    // It may have been moved by a repack: all locations tell where to.
+    this.#relearned ??= this.#relearn();
+    await this.#relearned;
+    const moved = this.#index.find(id);
+    if (moved !== undefined && (await this.#isPresent(moved.pack))) return moved;
     throw new CorruptError(
       `chunk ${id} of segment ${leaf} is stored nowhere in ${this.#repository.location}; 'larder verify' tells what is missing`,
       { facts: { chunk: id, segment: leaf } },
     );
+  }
+
+  async #relearn(): Promise<void> {
+    this.#forgetGone();
+    this.#index.forgetSegments();
+    await this.#index.refresh(this.#repository, { signal: this.#signal });
+  }
+
+  #forgetGone(): void {
+    const gone = [...this.#present]
+      .filter(([pack, isThere]) => !isThere && !this.#written.has(pack))
+      .map(([pack]) => pack);
+    if (gone.length > 0) this.#index.forgetPacks(gone);
   }
 
   /** Whether a pack is there that the index tells of: it is kept on this machine, and the pack may be gone since. */
@@ -212,18 +233,50 @@ export class ChunkStore implements ManifestSink {
     });
   }
 
-  /** Nearly always there are none yet: then it is one request. The very same are there where a tree is imported again whose leaves all exist. */
-  async #writeLocations(leaf: Digest, object: Buffer): Promise<void> {
+  /**
+   * Nearly always there are none yet: then it is one request. Where a tree is imported again whose leaves exist, theirs stay, as long as their packs are
+   * there: others may need the leaf, and the packs that this run found may be about to be collected.
+   */
+  async #writeLocations(leaf: Digest, chunks: readonly ChunkRef[], object: Buffer): Promise<void> {
+    const { bucket } = this.#repository;
+    const key = locationsKey(leaf);
+    const signal = this.#signal;
+    for (;;)
+      try {
+        await bucket.put(key, object, { condition: 'absent', signal });
+        return;
+      } catch (error) {
+        if (!(error instanceof ConflictError)) throw error;
+        if (await this.#mendLocations(leaf, chunks, object)) return;
+      }
+  }
+
+  /** @returns false where they went meanwhile */
+  async #mendLocations(leaf: Digest, chunks: readonly ChunkRef[], object: Buffer): Promise<boolean> {
     const { bucket } = this.#repository;
     const key = locationsKey(leaf);
     const signal = this.#signal;
     try {
-      await bucket.put(key, object, { condition: 'absent', signal });
-      return;
+      const { bytes, etag } = await readObject(bucket, key, LOCATIONS_LIMIT, { signal });
+      if (bytes.equals(object) || (await this.#isGood(leaf, chunks, bytes))) return true;
+      await bucket.put(key, object, { condition: { etag }, signal });
+      return true;
     } catch (error) {
-      if (!(error instanceof ConflictError)) throw error;
+      if (error instanceof NotFoundError) return false;
+      // Somebody else mended them first.
+      if (error instanceof ConflictError) return true;
+      throw error;
     }
-    const { bytes } = await readObject(bucket, key, LOCATIONS_LIMIT, { signal });
-    if (!bytes.equals(object)) await bucket.put(key, object, { signal });
+  }
+
+  async #isGood(leaf: Digest, chunks: readonly ChunkRef[], object: Buffer): Promise<boolean> {
+    try {
+      const packs = new Set(decodeLocations(leaf, object, chunks).map(({ pack }) => pack));
+      const present = await Promise.all([...packs].map((pack) => this.#isPresent(pack)));
+      return present.every((isThere) => isThere);
+    } catch (error) {
+      if (error instanceof CorruptError) return false;
+      throw error;
+    }
   }
 }
