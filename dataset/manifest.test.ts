@@ -69,7 +69,7 @@ describeRepositories('manifests', (make, kind) => {
     });
 
     test('has the root that its tree has when it is made afresh, after any edits', async () => {
-      for (let seed = 1; seed <= (kind === 'S3' ? 3 : 12); seed++) {
+      for (let seed = 1; seed <= (kind === 'S3' ? 1 : 12); seed++) {
         const random = createRandom(seed);
         let tree = randomTree(random, random.pick([3, 200, 1500, 6000]));
         let root = (await build(tree)).root;
