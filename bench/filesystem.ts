@@ -34,6 +34,14 @@ export function freshXfs(parent: string, name: string, gibibytes: number): Fresh
   };
 }
 
+/** As `freshXfs` where this user may mount, else a directory below `parent`. */
+export function benchFilesystem(parent: string, name: string, gibibytes: number): FreshFilesystem {
+  if (process.getuid?.() === 0) return freshXfs(parent, name, gibibytes);
+  const directory = join(parent, name);
+  mkdirSync(directory);
+  return { directory, [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }) };
+}
+
 /** Empties the page, dentry and inode caches. */
 export function dropCaches(): void {
   execFileSync('sync');

@@ -2,11 +2,10 @@ import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeMixed } from './corpus.ts';
 import { dropCaches, freshXfs } from './filesystem.ts';
+import { benchImportS3 } from './import-s3.ts';
 import { larderIn } from './larder.ts';
 import { type Measured, measure } from './measure.ts';
-import type { Row } from './report.ts';
-
-const BYTES = 1.5e9;
+import type { Report, Row } from './report.ts';
 
 interface Rival {
   readonly name: string;
@@ -16,14 +15,22 @@ interface Rival {
   restore(target: string): Promise<Measured>;
 }
 
-/** The import and its way back, beside `cp -a`, restic and borg on the same tree. */
-export async function benchImport(scratch: string): Promise<Row[]> {
+export interface ImportOptions {
+  /** Of the tree. */
+  readonly bytes: number;
+  /** With repositories in buckets of an S3 server instead of on the same disk. */
+  readonly s3: boolean;
+}
+
+/** The import and its way back, beside `cp -a`, restic and borg on the same tree; or beside others that keep it in S3. */
+export async function benchImport(scratch: string, options: ImportOptions): Promise<Report> {
   using filesystem = freshXfs(scratch, 'import', 24);
   const at = (name: string) => join(filesystem.directory, name);
   const source = at('source');
   mkdirSync(source);
-  writeMixed(source, BYTES);
+  writeMixed(source, options.bytes);
   const bytes = treeBytes(source);
+  if (options.s3) return await benchImportS3(filesystem.directory, source, bytes);
   await using larder = larderIn(filesystem.directory);
 
   const environment = {
@@ -106,7 +113,11 @@ export async function benchImport(scratch: string): Promise<Row[]> {
     restic: { first: 3, again: 1, restore: 3 },
     borg: { first: 1 },
   };
-  const steps = { first: 'import of 1.5 GB', again: 'the same again, unchanged', restore: 'checkout whole' } as const;
+  const steps = {
+    first: `import of ${(bytes / 1e9).toFixed(1)} GB`,
+    again: 'the same again, unchanged',
+    restore: 'checkout whole',
+  } as const;
   for (const step of ['first', 'again', 'restore'] as const) {
     for (const { name } of rivals) {
       const theirs = results.get(name)!;
@@ -136,7 +147,7 @@ export async function benchImport(scratch: string): Promise<Row[]> {
       goal: name === 'Larder' ? { atMost: 300 } : undefined,
     });
   }
-  return rows;
+  return { rows };
 }
 
 function treeBytes(directory: string): number {

@@ -17,9 +17,10 @@ export interface LarderUnderTest extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
-export function larderIn(directory: string): LarderUnderTest {
+/** @param repository where its repository is; below the directory too if not said */
+export function larderIn(directory: string, repository = join(directory, 'repository')): LarderUnderTest {
   const environment = {
-    LARDER_REPOSITORY: join(directory, 'repository'),
+    LARDER_REPOSITORY: repository,
     LARDER_CACHE: join(directory, 'cache'),
     LARDER_RUNTIME: join(directory, 'runtime'),
     LARDER_STATE: join(directory, 'state'),

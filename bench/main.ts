@@ -1,43 +1,77 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { benchImport } from './import.ts';
 import { benchLarge } from './large.ts';
 import { benchMillion } from './million.ts';
 import { benchRead } from './read.ts';
-import { met, type Row, table } from './report.ts';
+import { met, type Report, type Row, table } from './report.ts';
+import { benchScale } from './scale.ts';
 
-const sections: Record<string, (scratch: string, reader: string) => Promise<Row[]>> = {
-  read: benchRead,
-  large: benchLarge,
-  import: benchImport,
-  million: benchMillion,
+interface Section {
+  /** Whether it makes file systems in loop files and mounts them. */
+  readonly mounts: boolean;
+  run(scratch: string): Promise<Report | Row[]>;
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    s3: { type: 'boolean', default: false },
+    json: { type: 'string' },
+    bytes: { type: 'string', default: '1.5e9' },
+  },
+});
+const sizes = positionals.filter((word) => /^\d+$/.test(word)).map(Number);
+
+const sections: Record<string, Section> = {
+  read: { mounts: true, run: (scratch) => benchRead(scratch, reader(scratch)) },
+  large: { mounts: true, run: (scratch) => benchLarge(scratch, reader(scratch)) },
+  import: { mounts: true, run: (scratch) => benchImport(scratch, { bytes: Number(values.bytes), s3: values.s3 }) },
+  million: { mounts: true, run: benchMillion },
+  scale: {
+    mounts: false,
+    run: (scratch) => benchScale(scratch, { sizes: sizes.length > 0 ? sizes : [100_000, 1_000_000], s3: values.s3 }),
+  },
 };
 
-const wanted = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(sections);
+const names = positionals.filter((word) => !/^\d+$/.test(word));
+const wanted = names.length > 0 ? names : Object.keys(sections);
 const unknown = wanted.filter((name) => !Object.hasOwn(sections, name));
 if (unknown.length > 0) {
   console.error(`bench: no section ${unknown.join(', ')}; there are: ${Object.keys(sections).join(', ')}`);
   process.exit(2);
 }
-if (process.getuid?.() !== 0) {
+if (process.getuid?.() !== 0 && wanted.some((name) => sections[name]!.mounts)) {
   console.error('bench: needs root: it makes file systems in loop files and mounts them');
   process.exit(2);
 }
 
 const scratch = mkdtempSync(join(process.env.LARDER_BENCH_DIRECTORY ?? tmpdir(), 'larder-bench-'));
 try {
-  const reader = join(scratch, 'reader');
-  execFileSync('cc', ['-O2', '-pthread', '-o', reader, join(import.meta.dirname, 'reader.c')]);
   const rows: Row[] = [];
+  const figures: Record<string, unknown> = {};
   for (const name of wanted) {
     console.error(`bench: ${name}`);
-    rows.push(...(await (sections[name] as (typeof sections)[string])(scratch, reader)));
+    const result = await sections[name]!.run(scratch);
+    const report = Array.isArray(result) ? { rows: result } : result;
+    if (report.table !== undefined) console.log(`${report.table}\n`);
+    rows.push(...report.rows);
+    figures[name] = report.figures ?? report.rows;
   }
   console.log(table(rows));
   const missed = rows.filter((row) => met(row) === false).length;
   console.log(`\n${rows.length} figures, ${missed} of their goals missed`);
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(figures, undefined, 2)}\n`);
 } finally {
   rmSync(scratch, { recursive: true, force: true });
+}
+
+/** The C program that reads files as a training run does. */
+function reader(directory: string): string {
+  const file = join(directory, 'reader');
+  execFileSync('cc', ['-O2', '-pthread', '-o', file, join(import.meta.dirname, 'reader.c')]);
+  return file;
 }

@@ -11,6 +11,16 @@ export interface Row {
   readonly unit?: string;
 }
 
+/** What a section of the benchmark found. */
+export interface Report {
+  /** Figures that stand for themselves, or beside goals. */
+  readonly rows: readonly Row[];
+  /** A Markdown table of its own, printed before the rows. */
+  readonly table?: string;
+  /** All that was measured, for `--json`; the rows if not said. */
+  readonly figures?: unknown;
+}
+
 export function met(row: Row): boolean | undefined {
   if (row.goal === undefined) return undefined;
   return 'atLeast' in row.goal ? row.value >= row.goal.atLeast : row.value <= row.goal.atMost;
@@ -30,7 +40,11 @@ export function table(rows: readonly Row[]): string {
       goal === '' ? '' : `${goal}${unit} ${reached ? 'met' : 'MISSED'}`,
     ];
   });
-  const head = ['what', 'Larder', 'beside', 'value', 'goal'];
+  return columns(['what', 'Larder', 'beside', 'value', 'goal'], cells);
+}
+
+/** A Markdown table. */
+export function columns(head: readonly string[], cells: readonly (readonly string[])[]): string {
   const widths = head.map((title, column) =>
     Math.max(title.length, ...cells.map((row) => (row[column] as string).length)),
   );

@@ -1,4 +1,6 @@
+import { getCompileCacheDir } from 'node:module';
 import { availableParallelism } from 'node:os';
+import { dirname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { giveMemoryBack } from '../../system/calls/memory.ts';
 import { UnavailableError } from '../errors.ts';
@@ -48,7 +50,11 @@ export class Pool<Task, Result> implements AsyncDisposable {
     giveMemoryBack();
     for (let i = 0; i < count; i++) {
       // Little room for young objects: a thread keeps next to none, and a default of tens of megabytes each adds up.
-      const worker = new Worker(module, { workerData: data, resourceLimits: { maxYoungGenerationSizeMb: 8 } });
+      const worker = new Worker(module, {
+        workerData: data,
+        env: threadEnvironment(),
+        resourceLimits: { maxYoungGenerationSizeMb: 8 },
+      });
       const { promise: exited, resolve: exit } = Promise.withResolvers<void>();
       const thread: Thread = { worker, exited, open: new Set(), load: 0 };
       worker.on('message', (answer: Answer) => this.#take(answer));
@@ -130,4 +136,11 @@ export class Pool<Task, Result> implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** A thread takes the code that Node keeps compiled from its environment only: it then starts in half the time. */
+function threadEnvironment(): NodeJS.ProcessEnv {
+  const kept = getCompileCacheDir();
+  // The folder that it names is of this Node's version, inside of the one that was set.
+  return kept === undefined ? process.env : { ...process.env, NODE_COMPILE_CACHE: dirname(kept) };
 }
