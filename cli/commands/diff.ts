@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { diffVersions } from '../../dataset/diff.ts';
 import { InvalidError } from '../../dataset/errors.ts';
 import { resolveName } from '../../dataset/refs.ts';
+import { withRenames } from '../../dataset/renames.ts';
 import type { Repository } from '../../dataset/repository.ts';
 import { readVersion, type Version } from '../../dataset/version.ts';
 import {
@@ -12,12 +13,14 @@ import {
   isOnlyDirectoryTime,
   noDifferences,
 } from '../difference.ts';
+import { formatCount } from '../format.ts';
 import { NAME_HELP, withExamples } from '../help.ts';
 import type { Start } from '../session.ts';
 
 interface Options {
   readonly summary?: boolean;
   readonly all?: boolean;
+  readonly renames: boolean;
 }
 
 /** `larder diff` */
@@ -26,7 +29,7 @@ export function addDiff(program: Command, start: Start): void {
     .command('diff')
     .summary('what differs between two versions')
     .description(
-      'Lists the paths that differ between two versions: A added, D removed, M modified, T of another type, m the same content with another mode, owner, time or attributes. Reads only what differs of the manifests.',
+      'Lists the paths that differ between two versions: A added, D removed, M modified, R renamed (the very same content at another path), T of another type, m the same content with another mode, owner, time or attributes. Reads only what differs of the manifests.',
     )
     .argument('<from>', NAME_HELP)
     .argument(
@@ -35,13 +38,24 @@ export function addDiff(program: Command, start: Start): void {
     )
     .option('-s, --summary', 'only count')
     .option('-a, --all', 'also directories of which only the time differs')
+    .option(
+      '--no-renames',
+      'show a renamed file as one removed and one added; lists what differs at once, however much it is',
+    )
     .action(async (from: string, to: string | undefined, options: Options, command: Command) => {
       const session = start(command);
       const { output, signal } = session;
       const repository = await session.openRepository();
       const [before, after] = await resolvePair(repository, from, to);
       const totals = noDifferences();
-      for await (const difference of diffVersions(repository, before.root, after.root, { signal })) {
+      const find = () => diffVersions(repository, before.root, after.root, { signal });
+      const found = options.renames
+        ? withRenames(find, {
+            onLimit: (limit) =>
+              output.note(`more than ${formatCount(limit)} files were added and removed: renames are not looked for`),
+          })
+        : find();
+      for await (const difference of found) {
         if (!options.all && isOnlyDirectoryTime(difference)) continue;
         countDifference(totals, difference);
         if (options.summary) continue;
