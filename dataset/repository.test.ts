@@ -1,10 +1,12 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { collect } from '../test/support/collect.ts';
 import { flippedBits } from '../test/support/flip-bits.ts';
 import { createRandom } from '../test/support/random.ts';
+import { describeRepositories } from '../test/support/repositories.ts';
+import { bucketAt } from './bucket/at.ts';
 import type { Bucket } from './bucket/bucket.ts';
 import { directoryBucket } from './bucket/directory.ts';
 import { proveConditionalWrites } from './bucket/prove-conditions.ts';
@@ -35,44 +37,63 @@ const fields = {
   bytes: 2 ** 45,
 };
 
-test('a repository is made once and keeps its id', async () => {
-  const place = join(directory, 'a', 'b');
-  await expect(openRepository(place)).rejects.toThrow('larder repository init --repository ');
-  await expect(openRepository(place)).rejects.toThrow(NotFoundError);
-  const made = await initRepository(place);
-  const opened = await openRepository(place);
-  const again = await initRepository(place);
-  expect(opened).toMatchObject({ id: made.id, location: place });
-  expect(again.id).toBe(made.id);
-  expect((await collect(made.bucket.list(''))).map(({ key }) => key)).toEqual(['repository.json']);
-  for (const each of [made, opened, again]) await each.bucket.close();
-});
+describeRepositories('a repository', (make) => {
+  test('a repository is made once and keeps its id', async () => {
+    const place = await make();
+    await expect(openRepository(place)).rejects.toThrow('larder repository init --repository ');
+    await expect(openRepository(place)).rejects.toThrow(NotFoundError);
+    const made = await initRepository(place);
+    const opened = await openRepository(place);
+    const again = await initRepository(place);
+    expect(opened).toMatchObject({ id: made.id, location: place });
+    expect(again.id).toBe(made.id);
+    expect((await collect(made.bucket.list(''))).map(({ key }) => key)).toEqual(['repository.json']);
+    for (const each of [made, opened, again]) await each.bucket.close();
+  });
 
-test('a repository that two make at once is one', async () => {
-  const both = await Promise.all([initRepository(directory), initRepository(directory)]);
-  expect(both[0].id).toBe(both[1].id);
-  for (const each of both) await each.bucket.close();
-});
+  test('a repository that two make at once is one', async () => {
+    const place = await make();
+    const both = await Promise.all([initRepository(place), initRepository(place)]);
+    expect(both[0].id).toBe(both[1].id);
+    for (const each of both) await each.bucket.close();
+  });
 
-test('a place that holds something else is refused, and named', async () => {
-  await writeFile(join(directory, 'thesis.tex'), 'x');
-  await expect(initRepository(directory)).rejects.toThrow('it has thesis.tex; choose another place');
-  expect(await readdir(directory)).toEqual(['thesis.tex']);
+  test('a place that holds something else is refused, and named', async () => {
+    const { bucket, location } = bucketAt(await make());
+    await bucket.put('thesis.tex', Buffer.from('x'));
+    await expect(initRepository(location)).rejects.toThrow('it has thesis.tex; choose another place');
+    expect((await collect(bucket.list(''))).map(({ key }) => key)).toEqual(['thesis.tex']);
+    await bucket.close();
+  });
+
+  test('a damaged or newer repository.json says so', async () => {
+    const { bucket, location } = bucketAt(await make());
+    for (const text of ['', '{', '[]\n', '{"format":1}\n']) {
+      await bucket.put('repository.json', Buffer.from(text));
+      await expect(openRepository(location)).rejects.toThrow(CorruptError);
+    }
+    await bucket.put('repository.json', Buffer.from('{"format":2,"id":"x"}\n'));
+    await expect(openRepository(location)).rejects.toThrow('use a newer one');
+    await bucket.close();
+  });
+
+  test('versions are stored once and read back, and one that is not there is named', async () => {
+    const repository = await initRepository(await make());
+    const version = await writeVersion(repository, fields);
+    expect(await writeVersion(repository, fields)).toEqual(version);
+    expect(await readVersion(repository, version.id)).toEqual(version);
+    expect(await collect(listVersions(repository))).toEqual([version.id]);
+    await expect(readVersion(repository, sha256('no'))).rejects.toThrow(
+      `version ${sha256('no')} is not in the repository`,
+    );
+    await expect(writeVersion(repository, { ...fields, entries: 0.5 })).rejects.toThrow(InvalidError);
+    await repository.bucket.close();
+  });
 });
 
 test('a store of another kind is refused', async () => {
   await expect(openRepository('gs://bucket')).rejects.toThrow(InvalidError);
   await expect(openRepository('')).rejects.toThrow(InvalidError);
-});
-
-test('a damaged or newer repository.json says so', async () => {
-  const file = join(directory, 'repository.json');
-  for (const text of ['', '{', '[]\n', '{"format":1}\n']) {
-    await writeFile(file, text);
-    await expect(openRepository(directory)).rejects.toThrow(CorruptError);
-  }
-  await writeFile(file, '{"format":2,"id":"x"}\n');
-  await expect(openRepository(directory)).rejects.toThrow('use a newer one');
 });
 
 test('a store that ignores conditions is refused, with the reason', async () => {
@@ -125,17 +146,4 @@ test('a version that was changed, or is not in the one form, is refused', () => 
   expect(refused((text) => text.replace('T12:00', 'T25:00'))).toThrow('its time is');
   expect(refused((text) => text.replace(sha256('p1'), sha256('p2')))).toThrow('a parent twice');
   expect(refused((text) => text.replace('"a":"ä"', '"a":1'))).toThrow('holds no texts');
-});
-
-test('versions are stored once and read back, and one that is not there is named', async () => {
-  const repository = await initRepository(directory);
-  const version = await writeVersion(repository, fields);
-  expect(await writeVersion(repository, fields)).toEqual(version);
-  expect(await readVersion(repository, version.id)).toEqual(version);
-  expect(await collect(listVersions(repository))).toEqual([version.id]);
-  await expect(readVersion(repository, sha256('no'))).rejects.toThrow(
-    `version ${sha256('no')} is not in the repository`,
-  );
-  await expect(writeVersion(repository, { ...fields, entries: 0.5 })).rejects.toThrow(InvalidError);
-  await repository.bucket.close();
 });
