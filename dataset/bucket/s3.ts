@@ -1,12 +1,15 @@
+import { randomUUID } from 'node:crypto';
 import type { Body, BucketObject, GetOptions, ListedObject, ListOptions, ObjectInfo, PutOptions } from './bucket.ts';
 import { validateKey } from './keys.ts';
 import type { MeteredBucket, Requests } from './metrics.ts';
-import { deleteObject, proveConditionalDelete } from './s3/delete.ts';
+import { PROBES } from './prove-conditions.ts';
+import { deleteByTombstone, deleteObject, keepsConditionalDelete } from './s3/delete.ts';
 import { getObject, headObject, type Target } from './s3/get.ts';
 import { listObjects } from './s3/list.ts';
 import type { S3Location } from './s3/location.ts';
 import { putObject, type WriteOptions } from './s3/put.ts';
 import { Requester, type Retries, type Timeouts } from './s3/requester.ts';
+import { isTombstone } from './s3/tombstone.ts';
 
 export interface S3Settings {
   readonly retries?: Retries;
@@ -37,7 +40,7 @@ class S3Bucket implements MeteredBucket {
   readonly #prefix: string;
   readonly #requester: Requester;
   readonly #writes: WriteOptions;
-  #deletes: Promise<void> | undefined;
+  #conditionalDelete: Promise<boolean> | undefined;
 
   constructor(location: S3Location, settings: S3Settings) {
     const { bucket, prefix, options } = location;
@@ -58,7 +61,7 @@ class S3Bucket implements MeteredBucket {
 
   async head(key: string, signal?: AbortSignal): Promise<ObjectInfo | undefined> {
     const found = await headObject(this.#requester, this.#target(key), signal);
-    if (found === undefined) return undefined;
+    if (found === undefined || isTombstone(found.metadata)) return undefined;
     const { metadata: _, ...info } = found;
     return info;
   }
@@ -76,8 +79,10 @@ class S3Bucket implements MeteredBucket {
 
   async delete(key: string, options: { readonly ifMatch?: string; readonly signal?: AbortSignal } = {}): Promise<void> {
     const target = this.#target(validateKey(key));
-    if (options.ifMatch !== undefined) await this.#proven(options.signal);
-    await deleteObject(this.#requester, target, options);
+    const { ifMatch, signal } = options;
+    if (ifMatch === undefined || (await this.#deletesConditionally(signal)))
+      await deleteObject(this.#requester, target, options);
+    else await deleteByTombstone(this.#requester, target, { ifMatch, signal }, this.#writes);
   }
 
   async close(): Promise<void> {
@@ -88,15 +93,16 @@ class S3Bucket implements MeteredBucket {
     return { bucket: this.#bucket, key: this.#prefix + key, name: `${key} in ${this.name}` };
   }
 
-  /** Asked once, before the first conditional delete. */
-  async #proven(signal: AbortSignal | undefined): Promise<void> {
-    this.#deletes ??= proveConditionalDelete(this.#requester, (key) => this.#target(key), this.#writes, signal);
-    const proof = this.#deletes;
+  /** Tried out once, before the first conditional delete. */
+  async #deletesConditionally(signal: AbortSignal | undefined): Promise<boolean> {
+    const probe = this.#target(`${PROBES}delete-${randomUUID()}`);
+    this.#conditionalDelete ??= keepsConditionalDelete(this.#requester, probe, this.#writes, signal);
+    const answer = this.#conditionalDelete;
     try {
-      await proof;
+      return await answer;
     } catch (error) {
-      // What could not be asked is asked again; what was answered stays.
-      if (this.#deletes === proof && (error as { kind?: string }).kind !== 'invalid') this.#deletes = undefined;
+      // What could not be tried out is tried again.
+      if (this.#conditionalDelete === answer) this.#conditionalDelete = undefined;
       throw error;
     }
   }

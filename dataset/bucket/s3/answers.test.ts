@@ -37,6 +37,8 @@ let server: Server;
 let endpoint: string;
 let location: string;
 let objects: Map<string, Buffer>;
+/** `x-amz-meta-…` of objects. */
+let metadata: Map<string, Record<string, string>>;
 let asked: Asked[];
 /** Undefined: as a simple store does. */
 let answer: (asked: Asked) => Answer | undefined;
@@ -46,6 +48,7 @@ beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'larder-answers-'));
   for (const [name, value] of Object.entries(secrets)) writeFileSync(join(directory, name), value);
   objects = new Map();
+  metadata = new Map();
   asked = [];
   answer = () => undefined;
   server = createServer((request, response) => void serve(request, response)).listen(0, '127.0.0.1');
@@ -92,6 +95,8 @@ async function serve(request: IncomingMessage, response: ServerResponse): Promis
   if (one.method === 'PUT') {
     const bytes = Buffer.concat(parts);
     objects.set(one.path, bytes);
+    const mine = Object.entries(one.headers).filter(([name]) => name.startsWith('x-amz-meta-'));
+    metadata.set(one.path, Object.fromEntries(mine) as Record<string, string>);
     response.writeHead(200, { etag: etagOf(bytes) }).end();
   } else if (one.method === 'DELETE') {
     objects.delete(one.path);
@@ -100,7 +105,7 @@ async function serve(request: IncomingMessage, response: ServerResponse): Promis
     response.writeHead(404).end(one.method === 'HEAD' ? '' : '<Error><Code>NoSuchKey</Code></Error>');
   } else {
     response
-      .writeHead(200, { etag: etagOf(known), 'content-length': known.length })
+      .writeHead(200, { etag: etagOf(known), 'content-length': known.length, ...metadata.get(one.path) })
       .end(one.method === 'HEAD' ? '' : known);
   }
 }
@@ -110,8 +115,11 @@ function etagOf(bytes: Buffer): string {
 }
 
 function listing(keys: readonly string[], more = ''): string {
-  const contents = keys.map((key) => `<Contents><Key>${key}</Key><Size>1</Size><ETag>"e"</ETag></Contents>`).join('');
-  return `<ListBucketResult>${contents}${more}</ListBucketResult>`;
+  const contents = keys.map((key) => {
+    const bytes = objects.get(`/b/${key}`) ?? Buffer.from('1');
+    return `<Contents><Key>${key}</Key><Size>${bytes.length}</Size><ETag>${etagOf(bytes)}</ETag></Contents>`;
+  });
+  return `<ListBucketResult>${contents.join('')}${more}</ListBucketResult>`;
 }
 
 /** The answer to the first `times` requests. */
@@ -145,12 +153,54 @@ describe('a store that', () => {
     await expect(initRepository(location)).rejects.toThrow(/does not have what it needs \(NotImplemented/);
   });
 
-  test('ignores a condition on a deletion is not asked to keep one', async () => {
-    const etag = await bucket.put('x', Buffer.from('1'));
-    await expect(bucket.delete('x', { ifMatch: etag })).rejects.toThrow('ignores If-Match on a DELETE');
-    await expect(bucket.delete('x', { ifMatch: etag })).rejects.toThrow(InvalidError);
-    expect([...objects.keys()]).toEqual(['/b/p/x']);
-    expect(asked.filter(({ method }) => method === 'DELETE')).toHaveLength(2);
+  describe('ignores a condition on a deletion', () => {
+    /** Conditions on writes hold. */
+    beforeEach(() => {
+      answer = ({ method, path, headers }) => {
+        if (method !== 'PUT') return undefined;
+        const known = objects.get(path);
+        const match = headers['if-match'];
+        const holds =
+          (headers['if-none-match'] === undefined || known === undefined) &&
+          (match === undefined || (known !== undefined && match === etagOf(known)));
+        return holds ? undefined : { status: 412, code: 'PreconditionFailed' };
+      };
+    });
+
+    test('deletes only what is unchanged all the same', async () => {
+      const old = await bucket.put('x', Buffer.from('1'));
+      const now = await bucket.put('x', Buffer.from('2'));
+      await expect(bucket.delete('x', { ifMatch: old })).rejects.toThrow(ConflictError);
+      expect(await bucket.head('x')).toBeDefined();
+      await bucket.delete('x', { ifMatch: now });
+      await bucket.delete('x', { ifMatch: now });
+      await bucket.delete('never', { ifMatch: now });
+      expect(await bucket.head('x')).toBeUndefined();
+      await expect(bucket.get('x')).rejects.toThrow(NotFoundError);
+      expect(await collect(bucket.list(''))).toEqual([]);
+    });
+
+    test('takes what is made anew, once, and deletes that too', async () => {
+      await bucket.delete('x', { ifMatch: await bucket.put('x', Buffer.from('1'), { condition: 'absent' }) });
+      const makers = ['a', 'b', 'c'].map((name) => bucket.put('x', Buffer.from(name), { condition: 'absent' }));
+      const made = (await Promise.allSettled(makers)).filter(({ status }) => status === 'fulfilled');
+      expect(made).toHaveLength(1);
+      const found = await collect(bucket.list(''));
+      expect(found.map(({ key }) => key)).toEqual(['x']);
+      await bucket.delete('x', { ifMatch: found[0]!.etag });
+      expect(await bucket.head('x')).toBeUndefined();
+      await bucket.put('x', Buffer.from('2'));
+      await bucket.delete('x');
+      expect([...objects.keys()]).toEqual([]);
+    });
+
+    test('is tried out once', async () => {
+      const etag = await bucket.put('x', Buffer.from('1'));
+      await bucket.delete('x', { ifMatch: etag });
+      await bucket.delete('y', { ifMatch: etag });
+      expect(asked.filter(({ method, path }) => method === 'DELETE' && path.startsWith('/b/p/probe/'))).toHaveLength(2);
+      expect([...objects.keys()]).toEqual(['/b/p/x']);
+    });
   });
 
   test('says when to come again is not asked before', async () => {

@@ -1,11 +1,10 @@
-import { randomUUID } from 'node:crypto';
 import { ConflictError, InvalidError } from '../../errors.ts';
-import { PROBES } from '../prove-conditions.ts';
 import { isMissing } from './failure.ts';
 import { headObject, type Target } from './get.ts';
 import { quoted } from './object-info.ts';
-import { putObject, type WriteOptions } from './put.ts';
+import { buryObject, putObject, type WriteOptions } from './put.ts';
 import type { Requester } from './requester.ts';
+import { isTombstone } from './tombstone.ts';
 
 /** An ETag that no object has: it is the form of an MD5. */
 const NO_ETAG = '0'.repeat(32);
@@ -36,7 +35,8 @@ export async function deleteObject(
         if (isMissing(failure)) return { value: undefined };
         if (status !== 412 || ifMatch === undefined) return undefined;
         // With a condition, some stores say of an object that is not there that it does not match.
-        if ((await headObject(requester, target, signal)) === undefined) return { value: undefined };
+        const there = await headObject(requester, target, signal);
+        if (there === undefined || isTombstone(there.metadata)) return { value: undefined };
         const doubt = uncertain
           ? '; an earlier attempt may have removed the old one before that, its answer was lost'
           : '';
@@ -49,31 +49,41 @@ export async function deleteObject(
   );
 }
 
-/**
- * Finds out whether the store keeps If-Match on a DELETE: many ignore it, and would remove what somebody else has just written. An
- * InvalidError where it does not.
- * @param at what makes a target of a key
- */
-export async function proveConditionalDelete(
+/** As `deleteObject` with `ifMatch`, in a store that ignores it there. */
+export async function deleteByTombstone(
   requester: Requester,
-  at: (key: string) => Target,
+  target: Target,
+  { ifMatch, signal }: { readonly ifMatch: string; readonly signal?: AbortSignal | undefined },
   options: WriteOptions,
-  signal: AbortSignal | undefined,
 ): Promise<void> {
-  const probe = at(`${PROBES}delete-${randomUUID()}`);
-  await putObject(requester, probe, Buffer.from('kept'), { ...(signal === undefined ? {} : { signal }) }, options);
-  let kept = false;
   try {
-    await deleteObject(requester, probe, { ifMatch: NO_ETAG, signal });
+    await buryObject(requester, target, ifMatch, signal, options);
   } catch (error) {
     if (!(error instanceof ConflictError)) throw error;
-    kept = true;
+    const there = await headObject(requester, target, signal);
+    if (there !== undefined && !isTombstone(there.metadata)) throw error;
+  }
+}
+
+/**
+ * Finds out whether the store keeps If-Match on a DELETE: many ignore it, and would remove what somebody else has just written.
+ * @param probe an object that nobody else uses; it is made and removed
+ */
+export async function keepsConditionalDelete(
+  requester: Requester,
+  probe: Target,
+  options: WriteOptions,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  await putObject(requester, probe, Buffer.from('kept'), { ...(signal === undefined ? {} : { signal }) }, options);
+  try {
+    await deleteObject(requester, probe, { ifMatch: NO_ETAG, signal });
+    return false;
+  } catch (error) {
+    // Refused for the wrong ETag, or for the header.
+    if (error instanceof ConflictError || error instanceof InvalidError) return error instanceof ConflictError;
+    throw error;
   } finally {
     await deleteObject(requester, probe, {});
   }
-  if (!kept)
-    throw new InvalidError(
-      `${requester.where.endpoint} ignores If-Match on a DELETE, so that nothing in s3://${probe.bucket} can be removed only if it is unchanged: see docs/object-stores.md`,
-      { facts: { bucket: probe.bucket } },
-    );
 }

@@ -7,6 +7,7 @@ import { onHeaders, withHeaders } from './headers.ts';
 import type { Place } from './limiter.ts';
 import { infoOf, quoted } from './object-info.ts';
 import type { Requester } from './requester.ts';
+import { isTombstone } from './tombstone.ts';
 
 /** A body up to this size, in bytes, is read at once: it holds no connection while its reader does something else. */
 const AT_ONCE_BYTES = 256 * 1024;
@@ -60,6 +61,7 @@ export async function getObject(requester: Requester, target: Target, options: G
   }
 }
 
+/** Also tells of a tombstone, by its metadata. */
 export async function headObject(
   requester: Requester,
   { bucket, key }: Target,
@@ -99,6 +101,7 @@ async function open(requester: Requester, target: Target, options: GetOptions, p
         { abortSignal },
       );
       try {
+        if (isTombstone(answer.Metadata)) throw absent(target, version, undefined);
         return openedOf(target, range, answer, headers);
       } catch (error) {
         (answer.Body as unknown as Opened['stream'] | undefined)?.destroy();
@@ -117,14 +120,7 @@ async function open(requester: Requester, target: Target, options: GetOptions, p
             facts,
           });
         if (status === 416) return outside(target, range!, sizeOf(headers['content-range']));
-        if (isMissing(failure))
-          return new NotFoundError(
-            `there is no ${target.name}${version === undefined ? '' : ` in version ${version}`}`,
-            {
-              cause: failure.cause,
-              facts,
-            },
-          );
+        if (isMissing(failure)) return absent(target, version, failure.cause);
         return undefined;
       },
     },
@@ -265,6 +261,13 @@ function checkNow(target: Target, check: ReturnType<typeof checkOf>): void {
     throw new CorruptError(`${target.name} is not what was stored: ${fault}`, {
       facts: { bucket: target.bucket, key: target.key },
     });
+}
+
+function absent({ name, bucket, key }: Target, version: string | undefined, cause: unknown): NotFoundError {
+  return new NotFoundError(`there is no ${name}${version === undefined ? '' : ` in version ${version}`}`, {
+    cause,
+    facts: { bucket, key },
+  });
 }
 
 function sizeOf(contentRange: string | undefined): number | undefined {

@@ -2,10 +2,12 @@ import { UnavailableError } from '../../errors.ts';
 import type { ListedObject, ListOptions } from '../bucket.ts';
 import { compareUtf8 } from './compare-utf8.ts';
 import { wrongAnswer } from './failure.ts';
+import { headObject } from './get.ts';
 import { onText } from './headers.ts';
 import { type ListingPage, parseListing } from './listing-xml.ts';
 import { infoOf } from './object-info.ts';
 import type { Requester } from './requester.ts';
+import { isTombstone, mayBeTombstone } from './tombstone.ts';
 
 interface Page {
   readonly objects: readonly ListedObject[];
@@ -53,6 +55,7 @@ export async function* listObjects(
           );
         last = object.key;
         if (after !== undefined && compareUtf8(object.key, after) <= 0) continue;
+        if (mayBeTombstone(object) && (await isBuried(requester, bucket, object, signal))) continue;
         yield object;
       }
       signal?.throwIfAborted();
@@ -62,6 +65,15 @@ export async function* listObjects(
     stopping.abort();
     await ahead?.catch(() => undefined);
   }
+}
+
+async function isBuried(
+  requester: Requester,
+  bucket: string,
+  { key }: ListedObject,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  return isTombstone((await headObject(requester, { bucket, key, name: key }, signal))?.metadata);
 }
 
 /** Whether the bucket keeps versions; a store that does not know the question does not. */

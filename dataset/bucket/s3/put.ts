@@ -9,6 +9,7 @@ import type { S3Options } from './location.ts';
 import { etagOf, quoted } from './object-info.ts';
 import { lengthOf, Parts, partsOf, sumsOf } from './parts.ts';
 import type { Attempts, Requester, SendOptions } from './requester.ts';
+import { isTombstone, TOMBSTONE, TOMBSTONE_METADATA } from './tombstone.ts';
 import { putInParts } from './upload.ts';
 
 export type Condition = NonNullable<PutOptions['condition']>;
@@ -30,6 +31,35 @@ export async function putObject(
   body: Body,
   { condition, signal }: PutOptions,
   options: WriteOptions,
+): Promise<string> {
+  try {
+    return await putOnce(requester, target, body, { condition, signal }, options);
+  } catch (error) {
+    if (condition !== 'absent' || !(error instanceof ConflictError)) throw error;
+    const there = await headObject(requester, target, signal);
+    if (there === undefined || !isTombstone(there.metadata)) throw error;
+    return await putOnce(requester, target, body, { condition: { etag: there.etag }, signal }, options);
+  }
+}
+
+/** Puts a tombstone in an object's place, if it is unchanged. */
+export async function buryObject(
+  requester: Requester,
+  target: Target,
+  etag: string,
+  signal: AbortSignal | undefined,
+  options: WriteOptions,
+): Promise<void> {
+  await putOnce(requester, target, TOMBSTONE, { condition: { etag }, signal }, options, TOMBSTONE_METADATA);
+}
+
+async function putOnce(
+  requester: Requester,
+  target: Target,
+  body: Body,
+  { condition, signal }: { readonly condition: Condition | undefined; readonly signal: AbortSignal | undefined },
+  options: WriteOptions,
+  metadata: Readonly<Record<string, string>> = {},
 ): Promise<string> {
   const parts = partsOf(body);
   const length = lengthOf(parts);
@@ -53,7 +83,7 @@ export async function putObject(
         Body: new Parts(parts),
         ContentLength: length,
         ChecksumCRC32: sums.crc32,
-        ...(condition === undefined ? {} : { Metadata: { [MARK]: write.mark } }),
+        ...(condition === undefined ? {} : { Metadata: { ...markOf(write), ...metadata } }),
         ...write.storage,
         ...conditionOf(condition),
       });
