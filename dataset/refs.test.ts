@@ -171,10 +171,24 @@ describeRepositories('refs', (make) => {
       await expect(resolveName(repository, absent)).rejects.toThrow(NotFoundError);
     });
 
+    test('means no version that has nothing to do with the dataset', async () => {
+      const other = await version('other');
+      await moveBranch(repository, 'other', 'main', { expect: 'absent', version: other });
+      const resolving = resolveName(repository, `imagenet/train@${other}`);
+      await expect(resolving).rejects.toThrow(NotFoundError);
+      await expect(resolving).rejects.toThrow("nothing in common with dataset 'imagenet/train'");
+      expect((await resolveName(repository, `other@${other}`)).version).toBe(other);
+      // One that was made on top, and got no name; and one of which nobody can tell.
+      for (const parents of [[two], [await version('between', [one])], [sha256('collected')]]) {
+        const id = await version('unnamed', parents);
+        expect((await resolveName(repository, `imagenet/train@${id}`)).version).toBe(id);
+      }
+    });
+
     test('with digits that several versions begin with lists them', async () => {
       const digits = new Map<string, Digest>();
       for (let i = 0; ; i++) {
-        const id = await version(`v${i}`);
+        const id = await version(`v${i}`, [one]);
         const other = digits.get(id.slice(0, 4));
         digits.set(id.slice(0, 4), id);
         if (other === undefined) continue;
@@ -224,7 +238,7 @@ describeRepositories('refs', (make) => {
   });
 });
 
-async function version(message: string): Promise<Digest> {
-  const fields = { root: sha256(message), parents: [], author: 'a', message, meta: {}, entries: 1, bytes: 1 };
+async function version(message: string, parents: readonly Digest[] = []): Promise<Digest> {
+  const fields = { root: sha256(message), parents, author: 'a', message, meta: {}, entries: 1, bytes: 1 };
   return (await writeVersion(repository, fields)).id;
 }

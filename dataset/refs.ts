@@ -6,6 +6,7 @@ import { ConflictError, InvalidError, NotFoundError } from './errors.ts';
 import { decodeRef, encodeRef, REF_LIMIT, type Ref } from './format/ref-json.ts';
 import { DATASETS, type RefKind, refKey, refsPrefix } from './keys.ts';
 import { DEFAULT_BRANCH, LATEST, nearestName, unescapeName, validateName } from './names.ts';
+import { mayBeRelated } from './related.ts';
 import type { Repository } from './repository.ts';
 import { versionsWithPrefix } from './version.ts';
 
@@ -295,7 +296,8 @@ export interface ResolvedName {
 
 /**
  * The version that `NAME[@REF]` means now. REF is a branch, a tag, `latest` (the head of `main`, as is no REF), or the first
- * digits of a version's id. A NotFoundError suggests the nearest name.
+ * digits of a version's id: of one that has to do with the dataset, as far as can be told quickly (related.ts). A NotFoundError suggests
+ * the nearest name.
  */
 export async function resolveName(repository: Repository, name: string): Promise<ResolvedName> {
   const { dataset, ref = LATEST } = parseDatasetName(name);
@@ -311,7 +313,15 @@ export async function resolveName(repository: Repository, name: string): Promise
   const tags = await listTags(repository, dataset);
   if (branches.length + tags.length === 0) throw await noDataset(repository, dataset);
   if (isPrefix) {
-    const ids = await versionsWithPrefix(repository, wanted, 5);
+    const all = await versionsWithPrefix(repository, wanted, 5);
+    const heads = [...branches, ...tags].map(({ version }) => version);
+    const ids: Digest[] = [];
+    for (const id of all) if (await mayBeRelated(repository, heads, id)) ids.push(id);
+    if (ids.length === 0 && all.length > 0)
+      throw new NotFoundError(
+        `version ${shortId(all[0]!)} is in ${repository.location}, but has nothing in common with dataset '${dataset}': name the dataset that it is of`,
+        { facts: { dataset, ref: wanted, version: all[0] } },
+      );
     if (ids.length === 1) return { dataset, ref: ids[0]!, kind: 'version', version: ids[0]! };
     if (ids.length > 1)
       throw new InvalidError(
