@@ -218,11 +218,10 @@ function dvc({ directory, source, s3, bucket }: Place): System | undefined {
       await run(program, 'init', '--no-scm', '-q');
       await run(program, 'remote', 'add', '-q', '-d', 'bucket', `s3://${bucket}/dvc`);
       await run(program, 'remote', 'modify', '-q', 'bucket', 'endpointurl', s3.proxy.endpoint);
-      // It takes a directory inside its own workspace: a copy without the bytes, which is not timed.
-      await run('cp', '-a', '--reflink=auto', source, join(work, 'data'));
     },
     async store() {
-      await run('rsync', '-a', '--delete', `${source}/`, `${join(work, 'data')}/`);
+      // It takes a directory inside its own workspace: a copy, which is not timed.
+      await run('cp', '-a', '--update', `${source}/.`, join(work, 'data'));
       return together(await run(program, 'add', '-q', 'data'), await run(program, 'push', '-q'));
     },
     async restore() {
