@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from 'commander';
-import { parseBytes } from './format.ts';
+import { parseBytes, parsePeriod } from './format.ts';
 
 /** Reads an option that is a size: `512M`, `20G`, `1.5 GiB`. @returns bytes */
 export function bytesOption(text: string): number {
@@ -7,6 +7,14 @@ export function bytesOption(text: string): number {
   if (bytes === undefined)
     throw new InvalidArgumentError('A size is a number with K, M, G or T after it, such as 20G.');
   return bytes;
+}
+
+/** Reads an option that is a span of time: `90s`, `30m`, `24h`, `7d`. @returns milliseconds */
+export function periodOption(text: string): number {
+  const milliseconds = parsePeriod(text);
+  if (milliseconds === undefined)
+    throw new InvalidArgumentError('A time is a number with s, m, h, d or w after it, such as 24h.');
+  return milliseconds;
 }
 
 /** Reads an option that is a whole number, one at least. */

@@ -8,6 +8,7 @@ import {
   formatNumberOf,
   formatTimestamp,
   parseBytes,
+  parsePeriod,
 } from './format.ts';
 
 describe('numbers for people', () => {
@@ -85,4 +86,16 @@ describe('numbers for people', () => {
       Array(8).fill(undefined),
     );
   });
+});
+
+describe('spans of time that people type', () => {
+  it.each([
+    ['90s', 90_000],
+    ['30m', 1_800_000],
+    ['24h', 86_400_000],
+    ['1.5 d', 129_600_000],
+    ['2w', 1_209_600_000],
+  ])('%s is %d milliseconds', (text, milliseconds) => expect(parsePeriod(text)).toBe(milliseconds));
+
+  it.each(['', '5', '5x', '-1h', 'h', '1h30m'])("'%s' is none", (text) => expect(parsePeriod(text)).toBeUndefined());
 });

@@ -89,6 +89,24 @@ export function parseBytes(text: string): number | undefined {
   return Number.isSafeInteger(bytes) ? bytes : undefined;
 }
 
+const PERIODS: Readonly<Record<string, number>> = {
+  s: 1000,
+  m: 60_000,
+  min: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+  w: 604_800_000,
+};
+
+/** A span of time as people type it, in milliseconds: `90s`, `30m`, `24h`, `7d`, `2w`; undefined where it is none. */
+export function parsePeriod(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)\s*([a-z]+)$/i.exec(text.trim());
+  const unit = match && PERIODS[match[2]!.toLowerCase()];
+  if (!unit) return undefined;
+  const milliseconds = Math.round(Number(match[1]) * unit);
+  return Number.isSafeInteger(milliseconds) ? milliseconds : undefined;
+}
+
 function pad(value: number): string {
   return value.toString().padStart(2, '0');
 }

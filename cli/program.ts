@@ -4,6 +4,7 @@ import { addBranch } from './commands/branch.ts';
 import { addCache } from './commands/cache.ts';
 import { addCat } from './commands/cat.ts';
 import { addCheckout } from './commands/checkout.ts';
+import { addCollect } from './commands/collect.ts';
 import { addCommit } from './commands/commit.ts';
 import { addController } from './commands/controller.ts';
 import { addCopy } from './commands/copy.ts';
@@ -72,6 +73,7 @@ export function createProgram(start: Start, host: Pick<Host, 'stdout' | 'stderr'
   program.commandsGroup('Repository:');
   addRepository(program, start);
   addVerify(program, start);
+  addCollect(program, start);
   addCopy(program, start);
   program.commandsGroup('Versions:');
   addImport(program, start);
