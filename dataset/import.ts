@@ -177,11 +177,13 @@ async function refuseTag(repository: Repository, dataset: string, tag: string): 
 }
 
 /** The version `wanted` if it is `head` or leads to it: then nothing of it has been collected. */
-async function findAncestor(repository: Repository, head: Digest, wanted: Digest): Promise<Version | undefined> {
+export async function findAncestor(repository: Repository, head: Digest, wanted: Digest): Promise<Version | undefined> {
   const queue = [head];
   const seen = new Set<Digest>(queue);
   for (let i = 0; i < queue.length && i < ANCESTORS; i++) {
-    const version = await readVersion(repository, queue[i]!);
+    const version = await readIfThere(repository, queue[i]!);
+    // Histories may be cut short.
+    if (version === undefined) continue;
     if (version.id === wanted) return version;
     for (const parent of version.parents)
       if (!seen.has(parent)) {
@@ -190,6 +192,15 @@ async function findAncestor(repository: Repository, head: Digest, wanted: Digest
       }
   }
   return undefined;
+}
+
+async function readIfThere(repository: Repository, id: Digest): Promise<Version | undefined> {
+  try {
+    return await readVersion(repository, id);
+  } catch (error) {
+    if (error instanceof NotFoundError) return undefined;
+    throw error;
+  }
 }
 
 /** The root directory's entry, and all that shows whether it is as it was. */
