@@ -1,5 +1,7 @@
+import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import type { CommitOptions, CommitResult } from '../dataset/commit.ts';
 import { shortId } from '../dataset/digest.ts';
 import { ConflictError, InvalidError, isErrno, NotFoundError } from '../dataset/errors.ts';
 import { type ImportProgress, importDirectory } from '../dataset/import.ts';
@@ -8,6 +10,14 @@ import { parseMeta } from '../dataset/meta.ts';
 import { DEFAULT_BRANCH, LATEST, validateName } from '../dataset/names.ts';
 import { parseDatasetName, readBranch, readTag, writeTag } from '../dataset/refs.ts';
 import type { Repository } from '../dataset/repository.ts';
+import { importArchive } from '../dataset/source/import-archive.ts';
+import { importExpanded } from '../dataset/source/import-expanded.ts';
+import {
+  importInPlace,
+  importObjects,
+  type ObjectsPlace,
+  parseObjectsPlace,
+} from '../dataset/source/import-objects.ts';
 import { readVersion, type Version } from '../dataset/version.ts';
 import { countTree, type TreeCount } from './count-tree.ts';
 import { sizeOfVersion } from './describe.ts';
@@ -24,6 +34,10 @@ export interface ImportOptions {
   readonly meta?: readonly string[];
   /** `NAME[@REF]` each. */
   readonly from?: readonly string[];
+  /** Refer to objects where they are. */
+  readonly inPlace?: boolean;
+  /** Open tar archives into their members. */
+  readonly expand?: boolean;
 }
 
 /** Where `NAME[@BRANCH]` leads a new version. */
@@ -39,29 +53,59 @@ export function parseTarget(name: string): Target {
   return { dataset, branch };
 }
 
-/** The absolute path of a source that can be imported; what cannot be yet is refused in plain words. */
-export async function sourceDirectory(source: string): Promise<string> {
-  if (/^[a-z0-9]+:\/\//i.test(source)) {
-    throw new InvalidError(`importing from ${source.split('://', 1)[0]}:// is not there yet: give a directory`);
-  }
+/** What a version is made from. */
+export type ImportSource =
+  | { readonly kind: 'directory'; readonly path: string }
+  /** A tar archive in a file, or on standard input. */
+  | { readonly kind: 'archive'; readonly path: string | undefined }
+  | { readonly kind: 'objects'; readonly place: ObjectsPlace };
+
+/** What SOURCE means on the command line: a directory, a tar file, `-` or `s3://…`. */
+export async function findSource(source: string): Promise<ImportSource> {
+  if (source === '-') return { kind: 'archive', path: undefined };
+  if (/^[a-z0-9+.-]+:\/\//i.test(source)) return { kind: 'objects', place: parseObjectsPlace(source) };
   const path = resolve(source);
   try {
-    if ((await stat(path)).isDirectory()) return path;
+    const found = await stat(path);
+    if (found.isDirectory()) return { kind: 'directory', path };
+    if (found.isFile() || found.isFIFO()) return { kind: 'archive', path };
   } catch (error) {
-    if (!isErrno(error, 'ENOENT')) throw error;
-    throw new NotFoundError(`there is no directory '${source}'`, { cause: error, facts: { source } });
+    if (!isErrno(error, 'ENOENT') && !isErrno(error, 'ENOTDIR')) throw error;
+    throw new NotFoundError(
+      `there is nothing at '${source}': give a directory, a tar file, '-' or s3://BUCKET/PREFIX`,
+      {
+        cause: error,
+        facts: { source },
+      },
+    );
   }
-  if (source === '-' || /\.(?:tar|tgz|tar\.\w+)$/i.test(source)) {
-    throw new InvalidError(`importing a tar is not there yet: unpack '${source}', and import the directory`);
-  }
-  throw new InvalidError(`'${source}' is not a directory`, { facts: { source } });
+  throw new InvalidError(`'${source}' is neither a directory nor a file`, { facts: { source } });
 }
 
-/** Makes a version of `source` (an absolute path), prints its id, and what it took. */
+/** The directory that SOURCE names; an InvalidError where it is something else. */
+export async function sourceDirectory(source: string): Promise<ImportSource> {
+  const found = await findSource(source);
+  if (found.kind === 'directory') return found;
+  throw new InvalidError(`'${source}' is not a directory: 'larder import' takes tar files and buckets`, {
+    facts: { source },
+  });
+}
+
+/** Refuses options that do not go with the source, before anything is opened. */
+export function checkOptions(source: ImportSource, { inPlace, expand }: ImportOptions): void {
+  if (inPlace && source.kind !== 'objects')
+    throw new InvalidError("'--in-place' is for the objects of a bucket: give s3://BUCKET/PREFIX, or leave it out");
+  if (inPlace && expand)
+    throw new InvalidError(
+      "'--in-place' copies nothing, so that there is nothing for '--expand' to open: give one of them",
+    );
+}
+
+/** Makes a version of `source`, prints its id, and what it took. */
 export async function runImport(
   { environment, output, signal }: Session,
   repository: Repository,
-  source: string,
+  source: ImportSource,
   target: Target,
   options: ImportOptions,
 ): Promise<void> {
@@ -72,10 +116,10 @@ export async function runImport(
   const began = performance.now();
   using progress = output.progress();
   // What changed since the last version is not known before it is found; of a first version, all is to be read.
-  await using count = progress.visible && head === undefined ? countTree(source) : undefined;
-  const result = await importDirectory({
+  await using count =
+    progress.visible && head === undefined && source.kind === 'directory' ? countTree(source.path) : undefined;
+  const result = await importFrom(source, options, {
     repository,
-    source,
     ...target,
     message: options.message ?? '',
     author: options.author ?? environment.author,
@@ -87,7 +131,7 @@ export async function runImport(
     signal,
   });
   progress.erase();
-  const { version, read, stored, skipped } = result;
+  const { version, read, stored, skipped, leftOut } = result;
   if (options.tag !== undefined) await writeTag(repository, target.dataset, options.tag, { version: version.id });
   const unchanged = result.outcome === 'unchanged';
   const milliseconds = Math.round(performance.now() - began);
@@ -100,7 +144,8 @@ export async function runImport(
     bytes: version.bytes,
     read,
     stored,
-    skipped,
+    ...(skipped && { skipped }),
+    ...(leftOut !== undefined && { leftOut }),
     milliseconds,
   });
   output.line(version.id);
@@ -111,6 +156,45 @@ export async function runImport(
       ? `${names}: nothing changed, still version ${shortId(version.id)} (${formatDuration(milliseconds)})`
       : `${names}: ${sizeOfVersion(version)}; ${formatNumberOf(read.files, 'file')} read, ${formatBytes(stored.packBytes + stored.segmentBytes)} stored in ${formatDuration(milliseconds)}`,
   );
+}
+
+/** What every way to import is given. */
+interface Import {
+  readonly repository: Repository;
+  readonly dataset: string;
+  readonly branch: string;
+  readonly message: string;
+  readonly author: string;
+  readonly meta: Readonly<Record<string, string>>;
+  readonly from: CommitOptions['from'];
+  readonly checksum: boolean;
+  readonly onProgress: (state: ImportProgress) => void;
+  readonly onWarning: (text: string) => void;
+  readonly signal: AbortSignal;
+}
+
+type Imported = CommitResult & { readonly skipped?: object; readonly leftOut?: number };
+
+async function importFrom(source: ImportSource, { inPlace, expand }: ImportOptions, all: Import): Promise<Imported> {
+  switch (source.kind) {
+    case 'directory':
+      return expand
+        ? await importExpanded({ ...all, source: source.path })
+        : await importDirectory({ ...all, source: source.path });
+    case 'objects':
+      return inPlace
+        ? await importInPlace({ ...all, place: source.place })
+        : await importObjects({ ...all, ...source, expand });
+    case 'archive': {
+      const { path } = source;
+      if (path === undefined && process.stdin.isTTY)
+        throw new InvalidError(
+          "'-' is a tar archive on standard input, and that is a terminal: try 'tar -c DIR | larder import - NAME'",
+        );
+      const archive = path === undefined ? process.stdin : createReadStream(path, { highWaterMark: 1 << 20 });
+      return await importArchive({ ...all, archive, name: path ?? 'standard input' });
+    }
+  }
 }
 
 /** A tag that could not be given in the end must not cost an import first. */
@@ -145,7 +229,7 @@ function withTotals(
   head: Version | undefined,
   total: TreeCount | undefined,
 ): ProgressState {
-  const label = phase === 'writing' ? 'Writing' : 'Importing';
+  const label = phase === 'writing' ? 'Writing' : phase === 'listing' ? 'Listing' : 'Importing';
   if (head !== undefined) return { phase: label, files: seen, totalFiles: head.entries, bytes };
   return { phase: label, files, bytes, totalFiles: total?.files, totalBytes: total?.bytes };
 }

@@ -51,7 +51,11 @@ export function createStart(host: Host, ends: AsyncDisposableStack): Start {
         // Loaded when it is needed: help and wrong use must not wait for it.
         const { openRepository } = await import('../dataset/repository.ts');
         const repository = await openRepository(environment.repository);
-        ends.defer(() => repository.bucket.close());
+        ends.defer(async () => {
+          const { closeSources } = await import('../dataset/source/sources.ts');
+          await closeSources(repository);
+          await repository.bucket.close();
+        });
         return repository;
       },
     };

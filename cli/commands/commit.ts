@@ -34,14 +34,14 @@ export function addCommit(program: Command, start: Start): void {
       const session = start(command);
       const { parseTarget, runImport, sourceDirectory } = await import('../import.ts');
       const target = parseTarget(name);
-      const path = await sourceDirectory(dir);
+      const source = await sourceDirectory(dir);
       const repository = await session.openRepository();
       // A commit to a name that was mistyped would make a new dataset or branch.
       const found = await resolveName(repository, `${target.dataset}@${target.branch}`);
       if (found.kind !== 'branch') {
         throw new InvalidError(`'${name}' is a ${found.kind}, not a branch: 'larder branch create' makes one of it`);
       }
-      await runImport(session, repository, path, target, options);
+      await runImport(session, repository, source, target, options);
     });
   withExamples(command, [
     ["commit ./emoji emoji -m 'labels cleaned'", 'Take changes back to main'],

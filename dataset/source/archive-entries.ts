@@ -2,8 +2,8 @@ import { type ByteString, textOf } from '../byte-string.ts';
 import type { DirectoryEntry, Entry, FileEntry } from '../entry.ts';
 import { InvalidError } from '../errors.ts';
 import { isWithin, joinPath, parentOf, ROOT_PATH } from '../path.ts';
-import { EntrySorter, type EntrySorterOptions, type Numbered } from './entry-sorter.ts';
 import type { Ingest } from './ingest.ts';
+import { type Numbered, PathSorter, type PathSorterOptions } from './path-sorter.ts';
 import type { TarMember } from './tar/read-tar.ts';
 
 /** What archives have that a version does not hold. */
@@ -32,7 +32,7 @@ interface Inode {
  * Memory grows with the number of hard links only.
  */
 export class ArchiveEntries implements Disposable {
-  readonly #sorter: EntrySorter;
+  readonly #sorter: PathSorter;
   readonly #ingest: Ingest;
   readonly #links: Link[] = [];
   /** What names that are links are now, to follow a link to a link. */
@@ -45,9 +45,9 @@ export class ArchiveEntries implements Disposable {
   bytes = 0;
   seen = 0;
 
-  constructor(ingest: Ingest, options?: EntrySorterOptions) {
+  constructor(ingest: Ingest, options?: PathSorterOptions) {
     this.#ingest = ingest;
-    this.#sorter = new EntrySorter(options);
+    this.#sorter = new PathSorter(options);
   }
 
   /**
@@ -77,32 +77,25 @@ export class ArchiveEntries implements Disposable {
     }
   }
 
-  /** Takes a file that is no member of an archive. */
-  async takeFile(file: Omit<FileEntry, 'content' | 'size'>, body: AsyncIterable<Buffer>): Promise<void> {
-    this.seen++;
-    await this.#file(file, body, this.#next++);
-  }
-
-  /** Takes an entry without bytes to store. */
-  takeEntry(entry: Entry): void {
-    this.seen++;
-    this.#sorter.add(entry, this.#next++);
-  }
-
   /** Waits until all that was taken is stored. */
   async finish(): Promise<void> {
-    await this.#ingest.finish();
+    this.#ingest.flush();
     await Promise.all(this.#pending);
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 
-  /** The tree: each directory before what is in it, made where no member told of it. To be called after `finish`. */
-  *tree(): Generator<Entry[]> {
-    let batch: Entry[] = [];
+  /**
+   * The tree: each directory before what is in it, made where no member told of it. To be called after `finish`.
+   * @param top the directory where the archive is unpacked, if its folder is not the root; what is above it is there
+   */
+  *tree(top?: DirectoryEntry): Generator<Entry[]> {
+    let batch: Entry[] = top === undefined ? [] : [top];
     /** Directories that the entry at hand is in, outermost first. */
-    const open: ByteString[] = [];
-    let last: Entry | undefined;
+    const open: ByteString[] = top === undefined ? [] : [top.path];
+    let last: Entry | undefined = top;
     for (const entry of this.#withLinks()) {
+      // The archive may have its own root as a member: the directory that it is unpacked to stays what it is.
+      if (entry.path === top?.path) continue;
       if (last !== undefined && last.type !== 'directory' && isWithin(entry.path, last.path))
         throw inNoDirectory(entry, last);
       while (open.length > 0 && !isWithin(entry.path, open.at(-1)!)) open.pop();
@@ -129,7 +122,7 @@ export class ArchiveEntries implements Disposable {
       return;
     }
     const { files, finals } = this.#linkTargets();
-    using all = new EntrySorter();
+    using all = new PathSorter();
     /** Names of groups, by the number of the file that was there first. */
     const groups = new Map<number, ByteString>();
     const used = new Set<ByteString>();

@@ -120,14 +120,6 @@ export class Ingest implements AsyncDisposable {
     if (batch !== undefined) this.#send(batch);
   }
 
-  /** Waits until all that was taken is stored. */
-  async finish(): Promise<void> {
-    this.flush();
-    while (this.#underway > 0 && this.#failure === undefined)
-      await new Promise<void>((resolve) => this.#wake.push(resolve));
-    this.#check();
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#pool?.close();
   }

@@ -8,6 +8,8 @@ export interface ObjectAt {
   readonly path: ByteString;
   /** An empty object whose key ends with '/': what consoles make to show a folder. */
   readonly isFolder: boolean;
+  /** An archive whose members are to be below the path. */
+  readonly isArchive?: boolean;
   readonly key: string;
   /** In bytes. */
   readonly size: number;
@@ -127,9 +129,10 @@ export async function* withDirectories(
   for await (const batch of batches) {
     for (const object of batch) {
       if (waiting !== undefined) {
-        if (!waiting.isFolder && isWithin(object.path, waiting.path))
+        const isOpened = waiting.isArchive === true || object.isArchive === true;
+        if (!waiting.isFolder && !isOpened && isWithin(object.path, waiting.path))
           leftOut.add(waiting.key, 'other keys have it as their folder, and a path is one or the other');
-        else if (waiting.isFolder && object.path === waiting.path && !object.isFolder) {
+        else if (waiting.isFolder && !isOpened && object.path === waiting.path && !object.isFolder) {
           leftOut.add(object.key, 'other keys have it as their folder, and a path is one or the other');
           continue;
         } else place(waiting);

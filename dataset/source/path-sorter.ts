@@ -1,15 +1,19 @@
+import type { ByteString } from '../byte-string.ts';
 import type { Entry } from '../entry.ts';
 import { comparePaths } from '../path.ts';
 import { type SpillBlock, SpillFile } from './spill.ts';
 
+/** What is sorted: an entry, or what becomes one. */
+type Sorted = { readonly path: ByteString };
+
 /** An entry, and which of all that were added it is. */
-export interface Numbered {
-  readonly entry: Entry;
+export interface Numbered<T extends Sorted = Entry> {
+  readonly entry: T;
   readonly number: number;
 }
 
-export interface EntrySorterOptions {
-  /** Entries held in memory, at most. */
+export interface PathSorterOptions {
+  /** How many are held in memory, at most. */
   readonly held?: number;
   readonly directory?: string;
 }
@@ -23,20 +27,20 @@ const BLOCK = 1024;
  * Sorts entries that come in any order, however many: runs that memory cannot hold go to a temporary file and are merged. Only entries go there;
  * their files' bytes are stored as they come.
  */
-export class EntrySorter implements Disposable {
+export class PathSorter<T extends Sorted = Entry> implements Disposable {
   readonly #file: SpillFile;
   readonly #limit: number;
-  #held: Numbered[] = [];
+  #held: Numbered<T>[] = [];
   #weight = 0;
   readonly #runs: SpillBlock[][] = [];
   #isSorted = true;
 
-  constructor({ held = HELD, directory }: EntrySorterOptions = {}) {
+  constructor({ held = HELD, directory }: PathSorterOptions = {}) {
     this.#limit = held;
     this.#file = new SpillFile(directory);
   }
 
-  add(entry: Entry, number: number): void {
+  add(entry: T, number: number): void {
     this.#held.push({ entry, number });
     this.#isSorted = false;
     this.#weight += weightOf(entry);
@@ -50,9 +54,9 @@ export class EntrySorter implements Disposable {
   }
 
   /** All of them in path order, those of one path in the order of their numbers. May be asked for again. */
-  *sorted(): Generator<Numbered> {
+  *sorted(): Generator<Numbered<T>> {
     this.#sort();
-    const heap = new Heap();
+    const heap = new Heap<T>();
     for (const run of this.#runs) heap.push(this.#cursor(run));
     heap.push(this.#held[Symbol.iterator]());
     for (let next = heap.take(); next !== undefined; next = heap.take()) yield next;
@@ -67,16 +71,17 @@ export class EntrySorter implements Disposable {
     this.#isSorted = true;
   }
 
-  *#cursor(run: readonly SpillBlock[]): Generator<Numbered> {
-    for (const block of run) yield* this.#file.read<Numbered>(block);
+  *#cursor(run: readonly SpillBlock[]): Generator<Numbered<T>> {
+    for (const block of run) yield* this.#file.read<Numbered<T>>(block);
   }
 }
 
-function compare(a: Numbered, b: Numbered): number {
+function compare(a: Numbered<Sorted>, b: Numbered<Sorted>): number {
   return comparePaths(a.entry.path, b.entry.path) || a.number - b.number;
 }
 
-function weightOf(entry: Entry): number {
+function weightOf(sorted: Sorted & Partial<Entry>): number {
+  const entry = sorted as Entry;
   let weight = 256 + 2 * entry.path.length;
   for (const { value } of entry.xattrs ?? []) weight += 128 + value.length;
   if (entry.type !== 'file') return weight;
@@ -85,16 +90,16 @@ function weightOf(entry: Entry): number {
   return weight;
 }
 
-interface Cursor {
-  readonly values: Iterator<Numbered>;
-  first: Numbered;
+interface Cursor<T extends Sorted> {
+  readonly values: Iterator<Numbered<T>>;
+  first: Numbered<T>;
 }
 
 /** The least of several sorted runs: a binary heap of where each is. */
-class Heap {
-  readonly #cursors: Cursor[] = [];
+class Heap<T extends Sorted> {
+  readonly #cursors: Cursor<T>[] = [];
 
-  push(values: Iterator<Numbered>): void {
+  push(values: Iterator<Numbered<T>>): void {
     const { done, value } = values.next();
     if (done) return;
     const cursors = this.#cursors;
@@ -107,7 +112,7 @@ class Heap {
     }
   }
 
-  take(): Numbered | undefined {
+  take(): Numbered<T> | undefined {
     const cursors = this.#cursors;
     const [top] = cursors;
     if (top === undefined) return undefined;
