@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { InvalidError } from '../errors.ts';
 import type { Body, BucketObject, GetOptions, ListedObject, ListOptions, ObjectInfo, PutOptions } from './bucket.ts';
 import { validateKey } from './keys.ts';
 import type { MeteredBucket, Requests } from './metrics.ts';
@@ -90,6 +91,8 @@ class S3Bucket implements MeteredBucket {
   }
 
   #target(key: string): Target {
+    // That would be the bucket itself.
+    if (this.#prefix + key === '') throw new InvalidError('an object has a key', { facts: { bucket: this.#bucket } });
     return { bucket: this.#bucket, key: this.#prefix + key, name: `${key} in ${this.name}` };
   }
 

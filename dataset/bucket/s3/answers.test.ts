@@ -278,6 +278,11 @@ describe('a store that', () => {
     expect([...objects.keys()]).toEqual(['/b/p/x']);
   });
 
+  test('keeps an object in an archive is named with what to do', async () => {
+    answer = () => ({ status: 403, code: 'InvalidObjectState' });
+    await expect(bucket.get('x')).rejects.toThrow('p/x in s3://b cannot be read: it is archived; restore it');
+  });
+
   test('has the bucket in another region is named with that', async () => {
     answer = () => ({ status: 301, code: 'PermanentRedirect', headers: { 'x-amz-bucket-region': 'eu-central-1' } });
     await expect(bucket.put('x', Buffer.from('1'))).rejects.toThrow(

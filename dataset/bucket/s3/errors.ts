@@ -1,4 +1,11 @@
-import { ConflictError, InvalidError, LarderError, NotFoundError, UnavailableError } from '../../errors.ts';
+import {
+  ConflictError,
+  InvalidError,
+  LarderError,
+  type LarderErrorOptions,
+  NotFoundError,
+  UnavailableError,
+} from '../../errors.ts';
 import type { RequestKind } from '../metrics.ts';
 import { type Failure, isAboutKeys, isTransient } from './failure.ts';
 
@@ -69,11 +76,12 @@ export function errorOf(failure: Failure, asked: Asked, where: Where, tries: num
       `${cannot}: no credentials for ${where.endpoint} (${message}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or 'profile=' or 'credentials=' in the location`,
       options,
     );
-  if (status === 403 || status === 401)
+  if (code === 'InvalidObjectState')
     return new UnavailableError(
-      `${cannot}: ${where.endpoint} denies it (${code}); the credentials of ${where.credentials} need the permission ${PERMISSIONS[kind]}${kind === 'list' || kind === 'get-versioning' ? ' on the bucket' : ' on this key'}${kind === 'get' || kind === 'head' ? ', and s3:ListBucket to tell a missing key from a forbidden one' : ''}`,
+      `${cannot}: it is archived; restore it with the store's own tools, then try again`,
       options,
     );
+  if (status === 403 || status === 401) return deniedOf(failure, kind, cannot, where, options);
   if (
     status === 301 ||
     code === 'PermanentRedirect' ||
@@ -104,4 +112,22 @@ export function errorOf(failure: Failure, asked: Asked, where: Where, tries: num
       options,
     );
   return new InvalidError(`${cannot}: ${where.endpoint} answered with ${status} ${code} (${message})`, options);
+}
+
+function deniedOf(
+  { code, message }: Failure,
+  kind: RequestKind,
+  cannot: string,
+  where: Where,
+  options: LarderErrorOptions,
+): UnavailableError {
+  const reason = message === '' || message === code || /^Unknown/.test(message) ? code : `${code}: ${message}`;
+  const place = kind === 'list' || kind === 'get-versioning' ? 'on the bucket' : 'on this key';
+  // Without it, a store does not tell who may not list whether there is such a key.
+  const also =
+    kind === 'get' || kind === 'head' ? ', and s3:ListBucket to tell a missing key from a forbidden one' : '';
+  return new UnavailableError(
+    `${cannot}: ${where.endpoint} denies it (${reason}); the credentials of ${where.credentials} need the permission ${PERMISSIONS[kind]} ${place}${also}`,
+    options,
+  );
 }

@@ -5,6 +5,8 @@ import { conditionOf, markOf, meaningOf, ownEtag, type Write } from './put.ts';
 
 /** Parts of one upload that are sent at once. */
 const PARTS_AT_ONCE = 4;
+/** How long giving an upload up may take. */
+const ABANDON_MS = 5_000;
 /** The protocol's limit. */
 const MOST_PARTS = 10_000;
 
@@ -131,13 +133,16 @@ export async function putInParts(
   }
 }
 
-/** Best effort: a rule of the bucket must clear what a killed process left anyway. */
+/** Best effort, and not for long: a rule of the bucket must clear what a killed process left anyway. */
 async function abandon({ requester, target }: Write, upload: string): Promise<void> {
   const { AbortMultipartUploadCommand } = await import('@aws-sdk/client-s3');
   const { bucket, key } = target;
   await requester
-    .send({ kind: 'abort-upload', key }, (client) =>
-      client.send(new AbortMultipartUploadCommand({ Bucket: bucket, Key: key, UploadId: upload })),
+    .send(
+      { kind: 'abort-upload', key },
+      (client, abortSignal) =>
+        client.send(new AbortMultipartUploadCommand({ Bucket: bucket, Key: key, UploadId: upload }), { abortSignal }),
+      { signal: AbortSignal.timeout(ABANDON_MS) },
     )
     .catch(() => undefined);
 }
