@@ -59,7 +59,7 @@ export function createProgram(start: Start, host: Pick<Host, 'stdout' | 'stderr'
       'Versions, volumes and a node-local cache for machine-learning datasets.\nA dataset is named NAME[@REF]: a branch, a tag or the start of a version id; without one, the head of main.',
     )
     .version(larderVersion(), '-V, --version', 'print the version of larder')
-    .option('--repository <location>', 'where datasets are kept: a directory (LARDER_REPOSITORY)')
+    .option('--repository <location>', 'where datasets are kept: a directory or s3://BUCKET/PREFIX (LARDER_REPOSITORY)')
     .option('--json', 'print one JSON document a line on stdout')
     .helpOption('-h, --help', 'print help')
     .configureHelp({ showGlobalOptions: true })

@@ -105,6 +105,11 @@ export function errorOf(failure: Failure, asked: Asked, where: Where, tries: num
       `${cannot}: ${where.endpoint} cannot be reached${tries > 1 ? `, tried ${tries} times` : ''} (${code}: ${message})`,
       options,
     );
+  if (status === 0 && /CERT|SIGNATURE/.test(code))
+    return new UnavailableError(
+      `${cannot}: the certificate of ${where.endpoint} is not trusted (${code}); name its authority in NODE_EXTRA_CA_CERTS`,
+      options,
+    );
   if (status === 0) return new UnavailableError(`${cannot}: ${message || code}`, options);
   if (isTransient(failure))
     return new UnavailableError(
