@@ -188,7 +188,7 @@ describe('importing a tar archive', () => {
     const zipped = gzipSync(archive);
     const zstd = zstdCompressSync(archive);
     const end = archive.length - 1024;
-    for (const length of [0, 100, 512, 1000, 3584, 4096, 4608, 5000, end - 1, end])
+    for (const length of [512, 1000, 3584, 4096, 4608, 5000, end - 1, end])
       await expect(run([archive.subarray(0, length)]), `${length} bytes`).rejects.toThrow(CorruptError);
     for (const compressed of [zipped, zstd])
       for (const length of [7, 30, compressed.length - 1])
@@ -197,7 +197,11 @@ describe('importing a tar archive', () => {
   });
 
   it('says of what is no archive that it is none', async () => {
-    await expect(run([Buffer.from('hello '.repeat(200))])).rejects.toThrow(/the archive is no tar archive/);
+    for (const bytes of ['', 'hello', 'hello '.repeat(200)]) {
+      const failed = run([Buffer.from(bytes)]);
+      await expect(failed).rejects.toThrow(InvalidError);
+      await expect(failed).rejects.toThrow(/the archive is no tar archive/);
+    }
     const damaged = tarOf([member('a', 'x'), member('b', 'y')]);
     damaged[1024 + 20] = 0x7a;
     await expect(run([damaged])).rejects.toThrow(/header at byte 1024 is none, its checksum does not match/);

@@ -60,19 +60,10 @@ describe('import', () => {
     ok('branch', 'delete', 'emoji', 'other');
   });
 
-  it('says plainly what it cannot do yet', () => {
-    for (const args of [['s3://bucket/prefix'], ['a.tar'], ['source', '--in-place']]) {
-      writeFileSync(join(directory, 'a.tar'), '');
-      const { status, stderr } = larder('import', ...(args as [string]), 'emoji');
-      expect(status).toBe(2);
-      expect(stderr).toMatch(/not there yet/);
-    }
-  });
-
   it('names a directory that is not there, or is none', () => {
     expect(larder('import', 'sauce', 'emoji')).toMatchObject({
       status: 3,
-      stderr: "larder: there is no directory 'sauce'\n",
+      stderr: "larder: there is nothing at 'sauce': give a directory, a tar file, '-' or s3://BUCKET/PREFIX\n",
     });
     expect(larder('import', 'source/labels.csv', 'emoji').status).toBe(2);
   });

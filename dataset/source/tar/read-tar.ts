@@ -43,8 +43,8 @@ const EXTENDED_LIMIT = 16 << 20;
 const UNIT = 1 << 20;
 
 /**
- * The members of a tar archive in their order: ustar, pax and GNU's forms. An archive that is cut short, or is none, is a CorruptError; a
- * member whose name leads out of the tree is an InvalidError that names it.
+ * The members of a tar archive in their order: ustar, pax and GNU's forms. One that is damaged or cut short is a CorruptError; what is no
+ * archive, or has a member whose name leads out of the tree, which it names, is an InvalidError.
  * @param name the archive, for messages
  */
 export async function* readTar(stream: AsyncIterable<Uint8Array>, name: string): AsyncGenerator<TarMember> {
@@ -76,7 +76,7 @@ class TarReader {
       const at = this.#bytes.position;
       const block = Buffer.from(await this.#bytes.exactly(BLOCK));
       if (block.length < BLOCK) {
-        if (at === 0 && block.length === 0) throw this.#fault('is empty: it is no tar archive');
+        if (at === 0) throw this.#noArchive();
         throw this.#cutShort();
       }
       if (isZero(block)) {
@@ -84,8 +84,10 @@ class TarReader {
         return;
       }
       const header = readHeader(block);
-      if (typeof header === 'string')
-        throw this.#fault(at === 0 ? 'is no tar archive' : `is damaged: the header at byte ${at} is none, ${header}`);
+      if (typeof header === 'string') {
+        if (at === 0) throw this.#noArchive();
+        throw this.#fault(`is damaged: the header at byte ${at} is none, ${header}`);
+      }
       switch (header.type) {
         case 'x':
         case 'X':
@@ -243,6 +245,10 @@ class TarReader {
     }
     if (named === '') throw refuse('which has no name');
     return parts.join('/') as ByteString;
+  }
+
+  #noArchive(): InvalidError {
+    return new InvalidError(`${this.#name} is no tar archive: give one, a directory or s3://BUCKET/PREFIX`);
   }
 
   #cutShort(): CorruptError {
