@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
@@ -12,17 +12,28 @@ import type { Digest } from './digest.ts';
 import { ConflictError, CorruptError, InvalidError } from './errors.ts';
 import { sourceContent } from './format/source.ts';
 import { log } from './history.ts';
-import { PACKS, packKey, SEGMENTS, sourceKey, VERSIONS, versionKey } from './keys.ts';
+import { PACKS, SEGMENTS, sourceKey, VERSIONS, versionKey } from './keys.ts';
 import { findEntry } from './manifest.ts';
-import { deleteBranch, moveBranch, readBranch, writeTag } from './refs.ts';
-import { initRepository, type Repository } from './repository.ts';
+import { deleteBranch, readBranch, writeTag } from './refs.ts';
+import { initRepository, openRepository, type Repository } from './repository.ts';
 import { readShallow } from './shallow.ts';
 import { readVersion } from './version.ts';
 
 let top: string;
-beforeAll(() => {
+let original: TestHistory;
+let versions: Digest[];
+beforeAll(async () => {
   top = mkdtempSync(join(tmpdir(), 'larder-copy-'));
-});
+  process.env.LARDER_STATE = join(top, 'state');
+  const from = await initRepository(join(top, 'from'));
+  original = new TestHistory(join(top, 'tree'), 7);
+  versions = [];
+  for (let i = 0; i < 4; i++) {
+    if (i > 0) original.change();
+    versions.push(await original.import(from, 'birds', 'main', `v${i}`));
+  }
+  await from.bucket.close();
+}, 60_000);
 afterAll(() => rmSync(top, { recursive: true, force: true }));
 
 let round = 0;
@@ -41,18 +52,13 @@ describeRepositories('copying', (make) => {
   let from: Repository;
   let to: Repository;
   let history: TestHistory;
-  let versions: Digest[];
 
   beforeEach(async () => {
-    from = await initRepository(join(top, `from-${round}`));
+    cpSync(join(top, 'from'), join(top, `from-${round}`), { recursive: true });
+    from = await openRepository(join(top, `from-${round}`));
     to = await initRepository(await make());
-    history = new TestHistory(join(top, `tree-${round}`), round);
-    versions = [];
-    for (let i = 0; i < 4; i++) {
-      if (i > 0) history.change();
-      versions.push(await history.import(from, 'birds', 'main', `v${i}`));
-    }
-  }, 60_000);
+    history = original.copy(join(top, `tree-${round}`));
+  });
 
   afterEach(async () => {
     await from.bucket.close();
@@ -140,14 +146,14 @@ describeRepositories('copying', (make) => {
     expect(await deepDamage(to)).toEqual([]);
 
     history.change();
-    versions.push(await history.import(from, 'birds'));
+    const last = await history.import(from, 'birds');
     expect(await copy({ depth: 1 })).toMatchObject({ versions: 1 });
     expect([...(await readShallow(to))]).toEqual([versions[2]]);
 
     const whole = await copy();
     expect(whole).toMatchObject({ outcome: 'unchanged', versions: 2 });
     expect((await readShallow(to)).size).toBe(0);
-    expect((await collect(log(to, versions[4]!))).map(({ id }) => id)).toEqual([...versions].reverse());
+    expect((await collect(log(to, last))).map(({ id }) => id)).toEqual([...versions, last].reverse());
     expect(await deepDamage(to)).toEqual([]);
   });
 
@@ -270,7 +276,5 @@ describeRepositories('copying', (make) => {
     const version = await history.import(to, 'birds');
     expect(await copyVersions({ from: to, to: from, dataset: 'birds' })).toMatchObject({ outcome: 'moved', version });
     expect(await deepDamage(from)).toEqual([]);
-    await moveBranch(from, 'birds', 'again', { expect: 'absent', version });
-    expect(packKey(version).length).toBeGreaterThan(0);
   });
 });

@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { collect } from '../../test/support/collect.ts';
 import type { Bucket } from '../bucket/bucket.ts';
@@ -13,14 +13,22 @@ import { type Damage, verifyRepository } from '../verify.ts';
 export class TestHistory {
   readonly directory: string;
   readonly #random: (below: number) => number;
-  #seed = 1;
+  #seed: number;
 
+  /** @param files none for a directory that is there */
   constructor(directory: string, seed: number, files = 80) {
     this.directory = directory;
     this.#random = randomizer(seed);
     this.#seed = seed * 100_000;
+    if (files === 0) return;
     for (let i = 0; i < files; i++) this.write(`d${i % 7}/f${i}`, this.#random(12_000));
     this.write('large', 3 << 20);
+  }
+
+  /** The same as it is, to be changed apart. */
+  copy(directory: string): TestHistory {
+    cpSync(this.directory, directory, { recursive: true, preserveTimestamps: true });
+    return new TestHistory(directory, this.#seed, 0);
   }
 
   write(name: string, size: number): void {

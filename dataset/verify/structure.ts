@@ -145,6 +145,10 @@ class StructureCheck {
     const checked = mapAhead(leaves, LEAVES_AHEAD, (leaf) => this.#readLeaf(leaf, place));
     for await (const leaf of checked) {
       if (leaf === undefined) continue;
+      if ('lost' in leaf) {
+        await this.#options.onBroken?.(leaf);
+        continue;
+      }
       this.#window.push(leaf);
       if (this.#window.length >= WINDOW) await this.#checkWindow();
     }
@@ -162,8 +166,8 @@ class StructureCheck {
   }
 
   /** Undefined where there is nothing to compare with packs. */
-  async #readLeaf({ digest, ref }: NewLeaf, place: Place): Promise<Leaf | undefined> {
-    const { signal, sources, onEntries, onBroken } = this.#options;
+  async #readLeaf({ digest, ref }: NewLeaf, place: Place): Promise<Leaf | BrokenLeaf | undefined> {
+    const { signal, sources, onEntries } = this.#options;
     let entries: readonly Entry[];
     try {
       const read =
@@ -190,9 +194,7 @@ class StructureCheck {
       const files = entries.filter((entry) => chunkIdsOf(entry).length > 0);
       const affected = files.map(({ path }) => ({ ...place, path }));
       this.damage.noteError(locationsKey(digest), error, affected, files.length);
-      const lost = new Set(chunks.map(({ id }) => id));
-      await onBroken?.({ digest, entries, chunks, locations: undefined, lost });
-      return undefined;
+      return { digest, entries, chunks, locations: undefined, lost: new Set(chunks.map(({ id }) => id)) };
     }
   }
 
