@@ -5,7 +5,6 @@ import type { Repository } from '../repository.ts';
 import type { KeepRules } from '../retention.ts';
 import { markShallow } from '../shallow.ts';
 import { listStored, markedOf, type Stored } from './census.ts';
-import { GC_CLOCK } from './clock.ts';
 import { type Amounts, markAll } from './condemn.ts';
 import { REPRIEVES, SETTLE } from './guard.ts';
 import { CONDEMNED, readLists } from './lists.ts';
@@ -182,7 +181,6 @@ class Sweeper {
     // Later ones may be of writers that are about to publish; they are of no use after that, and go with the next sweep.
     for await (const { key, modified } of bucket.list(REPRIEVES, { signal }))
       if (modified.getTime() < now) await bucket.delete(key);
-    await bucket.delete(GC_CLOCK);
   }
 
   /** Shows that this collector is alive while `act` runs, which changes no state. */

@@ -118,6 +118,7 @@ async function isSteady(repository: Repository, name: string, version: string): 
 }
 
 async function sweepOnce(): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, 300));
   const { swept, plan } = await collect({ repository, grace: 1_000, timing: { lease: 60_000 } });
   if (swept !== undefined) {
     count('sweeps');
@@ -125,7 +126,6 @@ async function sweepOnce(): Promise<void> {
     for (const { objects } of Object.values(swept.reprieved)) count('reprieved', objects);
   }
   if (plan?.repack.done) count('packs written anew', plan.repack.packs);
-  await new Promise((resolve) => setTimeout(resolve, 200));
 }
 
 const mine = join(own!, 'mine');
