@@ -1,9 +1,10 @@
 import { availableParallelism } from 'node:os';
-import { MessageChannel, Worker } from 'node:worker_threads';
+import { MessageChannel, type Worker } from 'node:worker_threads';
 import type { Digest } from '../dataset/digest.ts';
 import { UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { fromThreadError } from '../dataset/threads/thread-error.ts';
+import { startThread } from '../system/thread.ts';
 import { type ServedJob, serveBuckets } from './bucket-port.ts';
 import type { Cache } from './cache.ts';
 import type { CrewJob, CrewOrder, CrewReport, CrewStart } from './crew-protocol.ts';
@@ -65,7 +66,7 @@ export function createCrew({
       bootId: cache.bootId,
       buckets: port2,
     };
-    const worker = new Worker(new URL('./crew-worker.ts', import.meta.url), {
+    const worker = startThread(new URL('./crew-worker.ts', import.meta.url), {
       workerData: start,
       transferList: [port2],
     });

@@ -1,5 +1,6 @@
 import { lstatSync, readdirSync } from 'node:fs';
-import { parentPort, Worker, workerData } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
+import { startThread } from '../system/thread.ts';
 
 /** What a directory holds, by the sizes that its files have now. */
 export interface TreeCount {
@@ -12,7 +13,7 @@ export interface TreeCount {
  * be read is not counted. Undefined until it is known.
  */
 export function countTree(directory: string): { readonly total: TreeCount | undefined } & AsyncDisposable {
-  const worker = new Worker(new URL(import.meta.url), { workerData: { countTree: directory } });
+  const worker = startThread(new URL(import.meta.url), { workerData: { countTree: directory } });
   let total: TreeCount | undefined;
   worker.on('message', (count: TreeCount) => {
     total = count;

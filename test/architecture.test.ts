@@ -78,4 +78,11 @@ describe('the architecture', () => {
     const wrong = imports.filter(({ from, to }) => owners[to] !== undefined && !owners[to].test(from));
     expect(wrong).toEqual([]);
   });
+
+  it('starts threads in one place', () => {
+    const starters = files.filter(
+      (file) => !isTest(file) && /\bnew Worker\(/.test(readFileSync(join(root, file), 'utf8')),
+    );
+    expect(starters).toEqual(['system/thread.ts']);
+  });
 });

@@ -1,7 +1,7 @@
 import { closeSync, writeSync } from 'node:fs';
-import { Worker } from 'node:worker_threads';
 import { isErrno } from '../../dataset/errors.ts';
 import { eventFd } from '../../system/calls-fuse.ts';
+import { startThread } from '../../system/thread.ts';
 import { resendNotice } from './reply.ts';
 import { type FuseRequest, parseRequest, splitMessages } from './request.ts';
 import type { ReaderData, ReaderMessage } from './session-reader.ts';
@@ -50,7 +50,7 @@ export function startSession(options: SessionOptions): FuseSession {
   const counters: SessionCounters = { requests: 0, answers: 0, late: 0 };
   const wake = eventFd();
   const data: ReaderData = { fd, wake, module: options.atOnce.module.href, shared: options.atOnce.shared };
-  const worker = new Worker(new URL('./session-reader.ts', import.meta.url), {
+  const worker = startThread(new URL('./session-reader.ts', import.meta.url), {
     workerData: data,
     name: 'larder-fuse',
     resourceLimits: { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 8 },
