@@ -91,15 +91,6 @@ describeRepositories('importing', (make, kind) => {
       await expectRoundTrip(version.root);
     });
 
-    it('keeps names that are not UTF-8, names of 255 bytes and names with odd characters', async () => {
-      const names = [Buffer.from([0xff, 0xfe, 0x41]), Buffer.alloc(255, 'n'), Buffer.from('a\nb\t"c" ä €')];
-      for (const [i, name] of names.entries())
-        fs.writeFileSync(Buffer.concat([Buffer.from(`${source}/`), name]), `file ${i} `.repeat(100));
-      fs.symlinkSync(Buffer.from([0xc3, 0x28]), join(source, 'to-bytes'));
-      const { version } = await run();
-      await expectRoundTrip(version.root);
-    });
-
     it('keeps holes as holes', async () => {
       const fd = fs.openSync(join(source, 'sparse'), 'w');
       fs.writeSync(fd, noise(200_000, 5), 0, 200_000, 0);
@@ -134,46 +125,10 @@ describeRepositories('importing', (make, kind) => {
       expect(length).toBe(800_000);
     });
 
-    it('counts devices, sockets and FIFOs, and leaves them out', async () => {
-      write('file', 'file');
-      execFileSync('mkfifo', [join(source, 'fifo')]);
-      const server = createServer().listen(join(source, 'socket'));
-      await new Promise((resolve) => server.once('listening', resolve));
-      const warnings: string[] = [];
-      const first = await run({ onWarning: (text) => warnings.push(text) });
-      const again = await run({ onWarning: (text) => warnings.push(text) });
-      server.close();
-      expect(first.skipped).toEqual({ devices: 0, sockets: 1, fifos: 1 });
-      expect(again).toMatchObject({ outcome: 'unchanged', skipped: { devices: 0, sockets: 1, fifos: 1 } });
-      expect(warnings).toEqual(Array(2).fill('left out, as a version cannot hold them: 1 socket, 1 FIFO'));
-      expect((await entriesOf(first.version.root)).map(({ path }) => path)).toEqual(['', 'file']);
-    });
-
     it('stores a content once, however many files have it', async () => {
       for (let i = 0; i < 20; i++) write(`copy-${i}`, noise(500_000, 9));
       const { stored } = await run();
       expect(stored).toMatchObject({ chunks: 1, bytes: 500_000 });
-    });
-
-    it('compresses what shrinks, and stores what does not as it is', async () => {
-      write('text', 'the same line again\n'.repeat(50_000));
-      write('noise', noise(1_000_000, 10));
-      const { stored } = await run();
-      expect(stored.packBytes).toBeGreaterThan(1_000_000);
-      expect(stored.packBytes).toBeLessThan(1_020_000);
-    });
-
-    it('names a file that it may not read', async () => {
-      write('shut', 'shut'.repeat(1000));
-      fs.chmodSync(join(source, 'shut'), 0);
-      const failure = process.getuid?.() === 0 ? await importAsNobody() : await run().catch((error) => error.message);
-      expect(failure).toMatch(/cannot read '.*\/shut': permission is denied/);
-    });
-
-    it('refuses what is no directory, and says what it wants', async () => {
-      write('file', 'file');
-      await expect(run({ source: join(source, 'file') })).rejects.toThrow(InvalidError);
-      await expect(run({ source: join(source, 'not-there') })).rejects.toThrow(NotFoundError);
     });
 
     it('makes the tag it was asked for, and refuses one that is taken before it reads anything', async () => {
@@ -221,27 +176,6 @@ describeRepositories('importing', (make, kind) => {
       expect(await run()).toMatchObject({ outcome: 'unchanged', read: { files: 0 } });
     });
 
-    it('finds a change that kept size and mtime, by its ctime', async () => {
-      write('file', 'AAAA'.repeat(100));
-      setTime(join(source, 'file'), 1_000_000_000, 0);
-      await settle();
-      await run();
-      write('file', 'BBBB'.repeat(100));
-      setTime(join(source, 'file'), 1_000_000_000, 0);
-      const { version, read } = await run();
-      expect(read.files).toBe(1);
-      await expectRoundTrip(version.root);
-    });
-
-    it('finds a change made in the same instant as the import', async () => {
-      for (let i = 0; i < 3; i++) {
-        write('file', `${i}`.repeat(400));
-        await run();
-        write('file', `${i + 5}`.repeat(400));
-        await expectRoundTrip((await run()).version.root);
-      }
-    });
-
     it('reads everything again on request, and writes nothing if it is the same', async () => {
       for (let i = 0; i < 50; i++) write(`f${i}`, `file ${i} `.repeat(80));
       await settle();
@@ -263,49 +197,6 @@ describeRepositories('importing', (make, kind) => {
         version: { id: first.version.id },
       });
       expect(await objects()).toEqual(before);
-    });
-
-    it('follows entries that became something else', async () => {
-      write('a/inner', 'inner');
-      write('b', 'b was a file');
-      fs.symlinkSync('b', join(source, 'c'));
-      write('d', 'd was a file');
-      await settle();
-      await run();
-      fs.rmSync(join(source, 'a'), { recursive: true });
-      write('a', 'a is a file');
-      fs.rmSync(join(source, 'b'));
-      write('b/inner', 'b is a directory');
-      fs.rmSync(join(source, 'c'));
-      write('c', 'c is a file');
-      fs.rmSync(join(source, 'd'));
-      execFileSync('mkfifo', [join(source, 'd')]);
-      const { version } = await run();
-      fs.rmSync(join(source, 'd'));
-      const entries = await entriesOf(version.root);
-      expect(entries.map(({ path, type }) => `${path} ${type}`)).toEqual([
-        ' directory',
-        'a file',
-        'b directory',
-        'b/inner file',
-        'c file',
-      ]);
-    });
-
-    it('keeps hard links together when one of their directories is renamed', async () => {
-      write('a/one', noise(5000, 11));
-      fs.mkdirSync(join(source, 'm'));
-      fs.linkSync(join(source, 'a/one'), join(source, 'm/two'));
-      await settle();
-      await run();
-      fs.renameSync(join(source, 'a'), join(source, 'z'));
-      await settle();
-      const late = await run();
-      await expectRoundTrip(late.version.root);
-      fs.renameSync(join(source, 'z'), join(source, 'b'));
-      await settle();
-      const early = await run();
-      await expectRoundTrip(early.version.root);
     });
 
     it('makes the same tree as a first import, whatever was edited before', async () => {
@@ -391,6 +282,115 @@ describeRepositories('importing', (make, kind) => {
   // Nothing in these is about where the repository is.
   if (kind === 'directory')
     describe('the source of an import', () => {
+      it('keeps names that are not UTF-8, names of 255 bytes and names with odd characters', async () => {
+        const names = [Buffer.from([0xff, 0xfe, 0x41]), Buffer.alloc(255, 'n'), Buffer.from('a\nb\t"c" ä €')];
+        for (const [i, name] of names.entries())
+          fs.writeFileSync(Buffer.concat([Buffer.from(`${source}/`), name]), `file ${i} `.repeat(100));
+        fs.symlinkSync(Buffer.from([0xc3, 0x28]), join(source, 'to-bytes'));
+        const { version } = await run();
+        await expectRoundTrip(version.root);
+      });
+
+      it('counts devices, sockets and FIFOs, and leaves them out', async () => {
+        write('file', 'file');
+        execFileSync('mkfifo', [join(source, 'fifo')]);
+        const server = createServer().listen(join(source, 'socket'));
+        await new Promise((resolve) => server.once('listening', resolve));
+        const warnings: string[] = [];
+        const first = await run({ onWarning: (text) => warnings.push(text) });
+        const again = await run({ onWarning: (text) => warnings.push(text) });
+        server.close();
+        expect(first.skipped).toEqual({ devices: 0, sockets: 1, fifos: 1 });
+        expect(again).toMatchObject({ outcome: 'unchanged', skipped: { devices: 0, sockets: 1, fifos: 1 } });
+        expect(warnings).toEqual(Array(2).fill('left out, as a version cannot hold them: 1 socket, 1 FIFO'));
+        expect((await entriesOf(first.version.root)).map(({ path }) => path)).toEqual(['', 'file']);
+      });
+
+      it('compresses what shrinks, and stores what does not as it is', async () => {
+        write('text', 'the same line again\n'.repeat(50_000));
+        write('noise', noise(1_000_000, 10));
+        const { stored } = await run();
+        expect(stored.packBytes).toBeGreaterThan(1_000_000);
+        expect(stored.packBytes).toBeLessThan(1_020_000);
+      });
+
+      it('names a file that it may not read', async () => {
+        write('shut', 'shut'.repeat(1000));
+        fs.chmodSync(join(source, 'shut'), 0);
+        const failure = process.getuid?.() === 0 ? await importAsNobody() : await run().catch((error) => error.message);
+        expect(failure).toMatch(/cannot read '.*\/shut': permission is denied/);
+      });
+
+      it('refuses what is no directory, and says what it wants', async () => {
+        write('file', 'file');
+        await expect(run({ source: join(source, 'file') })).rejects.toThrow(InvalidError);
+        await expect(run({ source: join(source, 'not-there') })).rejects.toThrow(NotFoundError);
+      });
+
+      it('finds a change that kept size and mtime, by its ctime', async () => {
+        write('file', 'AAAA'.repeat(100));
+        setTime(join(source, 'file'), 1_000_000_000, 0);
+        await settle();
+        await run();
+        write('file', 'BBBB'.repeat(100));
+        setTime(join(source, 'file'), 1_000_000_000, 0);
+        const { version, read } = await run();
+        expect(read.files).toBe(1);
+        await expectRoundTrip(version.root);
+      });
+
+      it('finds a change made in the same instant as the import', async () => {
+        for (let i = 0; i < 3; i++) {
+          write('file', `${i}`.repeat(400));
+          await run();
+          write('file', `${i + 5}`.repeat(400));
+          await expectRoundTrip((await run()).version.root);
+        }
+      });
+
+      it('follows entries that became something else', async () => {
+        write('a/inner', 'inner');
+        write('b', 'b was a file');
+        fs.symlinkSync('b', join(source, 'c'));
+        write('d', 'd was a file');
+        await settle();
+        await run();
+        fs.rmSync(join(source, 'a'), { recursive: true });
+        write('a', 'a is a file');
+        fs.rmSync(join(source, 'b'));
+        write('b/inner', 'b is a directory');
+        fs.rmSync(join(source, 'c'));
+        write('c', 'c is a file');
+        fs.rmSync(join(source, 'd'));
+        execFileSync('mkfifo', [join(source, 'd')]);
+        const { version } = await run();
+        fs.rmSync(join(source, 'd'));
+        const entries = await entriesOf(version.root);
+        expect(entries.map(({ path, type }) => `${path} ${type}`)).toEqual([
+          ' directory',
+          'a file',
+          'b directory',
+          'b/inner file',
+          'c file',
+        ]);
+      });
+
+      it('keeps hard links together when one of their directories is renamed', async () => {
+        write('a/one', noise(5000, 11));
+        fs.mkdirSync(join(source, 'm'));
+        fs.linkSync(join(source, 'a/one'), join(source, 'm/two'));
+        await settle();
+        await run();
+        fs.renameSync(join(source, 'a'), join(source, 'z'));
+        await settle();
+        const late = await run();
+        await expectRoundTrip(late.version.root);
+        fs.renameSync(join(source, 'z'), join(source, 'b'));
+        await settle();
+        const early = await run();
+        await expectRoundTrip(early.version.root);
+      });
+
       it('keeps paths that are longer than any path the kernel takes', async () => {
         // 24 directories of 200 bytes: more than PATH_MAX.
         const script = `cd "$1"; for i in $(seq 24); do n=$(printf "%0200d" $i); mkdir $n; cd $n; echo "level $i $(seq 200)" > file; ln -s file link; ln file name; done; touch -d @1000000000.5 .`;

@@ -107,7 +107,7 @@ describeRepositories('packs', (make, kind) => {
     const key = packKey(packs[0]!);
     const { bytes: whole } = await readObject(bucket, key, 1_000_000);
     const random = createRandom(5);
-    for (const { damaged, at } of flippedBits(random, whole, kind === 'S3' ? 100 : 1500)) {
+    for (const { damaged, at } of flippedBits(random, whole, kind === 'S3' ? 40 : 1500)) {
       await overwrite(repository, key, damaged);
       let failed = false;
       const seen = new Set<Digest>();
@@ -148,7 +148,7 @@ describeRepositories('packs', (make, kind) => {
         () => true,
         async () => undefined,
       );
-    for (const part of beginnings(createRandom(6), whole, kind === 'S3' ? 20 : 100)) {
+    for (const part of beginnings(createRandom(6), whole, kind === 'S3' ? 8 : 100)) {
       await overwrite(repository, key, part);
       await expect(stream()).rejects.toThrow(CorruptError);
       await expect(readPackIndex(repository, packs[0]!)).rejects.toThrow(CorruptError);
