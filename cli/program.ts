@@ -20,6 +20,7 @@ import { addMerge } from './commands/merge.ts';
 import { addMount } from './commands/mount.ts';
 import { addNode } from './commands/node.ts';
 import { addPrefetch } from './commands/prefetch.ts';
+import { addRepair } from './commands/repair.ts';
 import { addRepository } from './commands/repository.ts';
 import { addRevert } from './commands/revert.ts';
 import { addShow } from './commands/show.ts';
@@ -73,6 +74,7 @@ export function createProgram(start: Start, host: Pick<Host, 'stdout' | 'stderr'
   program.commandsGroup('Repository:');
   addRepository(program, start);
   addVerify(program, start);
+  addRepair(program, start);
   addCollect(program, start);
   addCopy(program, start);
   program.commandsGroup('Versions:');

@@ -1,4 +1,3 @@
-import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { CopyOptions, CopyProgress, CopyResult } from '../../dataset/copy.ts';
 import { shortId } from '../../dataset/digest.ts';
@@ -43,7 +42,7 @@ export function addCopy(program: Command, start: Start): void {
         throw new InvalidError('a copy needs a place to go to: larder copy NAME[@REF] REPOSITORY');
       const from = await session.openRepository();
       const { openRepository } = await import('../../dataset/repository.ts');
-      const to = await openRepository(absolute(target));
+      const to = await openRepository(target);
       try {
         const began = performance.now();
         using progress = output.progress();
@@ -117,9 +116,4 @@ function printResult(output: Output, to: Repository, result: CopyResult): void {
   output.document({ dataset, [kind]: name, version, outcome, before, versions, ...sent, repository: to.location });
   const is = outcome === 'unchanged' ? 'is' : before === undefined ? 'is now' : `was ${shortId(before)}, and is now`;
   output.line(`${dataset}@${name} ${is} version ${shortId(version)} in ${to.location}`);
-}
-
-/** A bare path is one of the working directory's. */
-function absolute(location: string): string {
-  return /^[a-z][a-z0-9+.-]*:\/\//i.test(location) ? location : resolve(location);
 }

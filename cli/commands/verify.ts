@@ -1,10 +1,8 @@
 import type { Command } from 'commander';
-import { textOf } from '../../dataset/byte-string.ts';
 import { CorruptError } from '../../dataset/errors.ts';
-import type { Affected, Damage } from '../../dataset/verify.ts';
-import { formatBytes, formatCount, formatDuration, formatNumberOf } from '../format.ts';
-import { withExamples } from '../help.ts';
-import { bytesFields, type Output } from '../output.ts';
+import { printDamage } from '../damage.ts';
+import { formatBytes, formatDuration, formatNumberOf } from '../format.ts';
+import { NAME_HELP, withExamples } from '../help.ts';
 import type { Start } from '../session.ts';
 
 /** `larder verify` */
@@ -13,10 +11,11 @@ export function addVerify(program: Command, start: Start): void {
     .command('verify')
     .summary('check the repository')
     .description(
-      'Checks that everything that branches and tags lead to is there, whole and well-formed. With --deep, reads every byte back. Each damaged or missing object is named, with the files that it affects; the exit status is then 5.',
+      'Checks that everything that branches, tags, volumes and snapshots lead to is there and well-formed. With --deep, reads every byte back, and asks for every object in place whether it is still the same. Each damaged or missing object is named, with the files that it affects; the exit status is then 5.',
     )
+    .argument('[names...]', `only these: ${NAME_HELP}`)
     .option('-d, --deep', 'read every byte back')
-    .action(async (options: { readonly deep?: boolean }, command: Command) => {
+    .action(async (names: readonly string[], options: { readonly deep?: boolean }, command: Command) => {
       const session = start(command);
       const { output, signal } = session;
       const deep = options.deep === true;
@@ -32,7 +31,12 @@ export function addVerify(program: Command, start: Start): void {
         if (state.phase === 'reading packs') progress.update({ ...state, phase: 'Reading' });
         else progress.update({ phase: 'Checking', files: state.files, bytes: 0 });
       };
-      for await (const damage of verifyRepository(repository, { deep, onProgress, signal })) {
+      for await (const damage of verifyRepository(repository, {
+        deep,
+        ...(names.length > 0 && { names }),
+        onProgress,
+        signal,
+      })) {
         found[damage.kind] += 1;
         printDamage(output, damage);
       }
@@ -49,29 +53,14 @@ export function addVerify(program: Command, start: Start): void {
       }
       output.line(checked);
       throw new CorruptError(
-        `${formatNumberOf(bad, 'object')} damaged or missing in ${repository.location}: put them back from a copy of the repository`,
+        `${formatNumberOf(bad, 'object')} damaged or missing in ${repository.location}: 'larder repair --from' puts them back from another repository that has them`,
         { facts: found },
       );
     });
   withExamples(command, [
     ['verify', 'Check structure, presence and lengths'],
     ['verify --deep', 'Read everything back'],
+    ['verify emoji@v16 --deep', 'Only one version, and what led to it'],
     ['verify --json', 'Damage as documents'],
   ]);
-}
-
-function printDamage(output: Output, { object, kind, fault, affected, affectedCount }: Damage): void {
-  output.document({ object, kind, fault, affected: affected.map(affectedDocument), affectedCount });
-  const said = kind === 'missing' ? '' : `: ${fault}`;
-  output.line(`${output.style('red', `${kind} ${object}`)}${said}`);
-  if (affectedCount === 0) output.line('  nothing needs it');
-  for (const { dataset, ref, path } of affected) {
-    output.line(`  ${dataset}@${ref}  ${path === undefined ? 'all of it' : textOf(path)}`);
-  }
-  const more = affectedCount - affected.length;
-  if (more > 0) output.line(`  and ${formatCount(more)} more`);
-}
-
-function affectedDocument({ dataset, ref, version, path }: Affected): object {
-  return { dataset, ref, version, ...(path !== undefined && bytesFields('path', path)) };
 }
