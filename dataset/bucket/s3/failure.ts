@@ -99,13 +99,8 @@ export function isUnreached({ status, code }: Failure): boolean {
 
 /** A failure of this side, before anything is sent: of credentials and of configuration, and programs' mistakes. */
 function isLocal(code: string): boolean {
-  return (
-    !/^E[A-Z_]+$/.test(code) &&
-    code !== 'Stalled' &&
-    code !== 'Truncated' &&
-    code !== 'TimeoutError' &&
-    code !== 'WrongAnswer'
-  );
+  // ERR_… are Node's own for wrong arguments, HPE_… for answers that are no HTTP.
+  return !/^(?:E(?!RR_)[A-Z_]+|HPE_\w+|WrongAnswer)$/.test(code);
 }
 
 /** An answer that is not what was asked for: treated as a connection that broke. */

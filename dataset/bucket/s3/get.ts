@@ -4,7 +4,7 @@ import type { BucketObject, GetOptions, ObjectInfo } from '../bucket.ts';
 import { checkOf } from './check.ts';
 import { failureOf, isMissing, wrongAnswer } from './failure.ts';
 import { onHeaders, withHeaders } from './headers.ts';
-import type { Place } from './limiter.ts';
+import type { Limiter } from './limiter.ts';
 import { infoOf, quoted } from './object-info.ts';
 import type { Requester } from './requester.ts';
 import { isTombstone } from './tombstone.ts';
@@ -37,27 +37,20 @@ interface Opened {
 
 export async function getObject(requester: Requester, target: Target, options: GetOptions): Promise<BucketObject> {
   const { signal } = options;
-  const place = await requester.limiter.enter(signal);
-  let handedOver = false;
-  try {
-    for (let tries = 1; ; tries++) {
-      const opened = await open(requester, target, options, place);
-      const reader = read(requester, target, options, opened, place);
-      if (opened.range.length > AT_ONCE_BYTES) {
-        handedOver = true;
-        return { ...opened.info, body: closing(reader, opened, place) };
-      }
-      try {
-        const parts: Buffer[] = [];
-        for await (const part of reader) parts.push(part);
-        return { ...opened.info, body: given(parts) };
-      } catch (error) {
-        // The bytes may have been changed on their way: nobody has seen them yet.
-        if (!(error instanceof CorruptError) || tries === DAMAGED_TRIES) throw error;
-      }
+  using _ = await requester.limiter.enter(signal);
+  for (let tries = 1; ; tries++) {
+    const opened = await open(requester, target, options);
+    const reader = read(requester, target, options, opened);
+    if (opened.range.length > AT_ONCE_BYTES)
+      return { ...opened.info, body: taken(reader, opened, requester.limiter, signal) };
+    try {
+      const parts: Buffer[] = [];
+      for await (const part of reader) parts.push(part);
+      return { ...opened.info, body: given(parts) };
+    } catch (error) {
+      // The bytes may have been changed on their way: nobody has seen them yet.
+      if (!(error instanceof CorruptError) || tries === DAMAGED_TRIES) throw error;
     }
-  } finally {
-    if (!handedOver) place.release();
   }
 }
 
@@ -78,7 +71,8 @@ export async function headObject(
   );
 }
 
-async function open(requester: Requester, target: Target, options: GetOptions, place: Place): Promise<Opened> {
+/** For those who have a place among the requests in flight. */
+async function open(requester: Requester, target: Target, options: GetOptions): Promise<Opened> {
   const { GetObjectCommand } = await import('@aws-sdk/client-s3');
   const { bucket, key } = target;
   const { range, ifMatch, version, signal } = options;
@@ -110,7 +104,7 @@ async function open(requester: Requester, target: Target, options: GetOptions, p
     },
     {
       signal,
-      place,
+      placed: true,
       meaning: async (failure) => {
         const { status, headers } = failure;
         const facts = { bucket, key };
@@ -163,7 +157,6 @@ async function* read(
   target: Target,
   options: GetOptions,
   opened: Opened,
-  place: Place,
 ): AsyncGenerator<Buffer> {
   const { signal } = options;
   const { info, range } = opened;
@@ -198,17 +191,12 @@ async function* read(
     count.retries += 1;
     const rest = { offset: range.offset + done, length: range.length - done };
     try {
-      ({ stream } = await open(
-        requester,
-        target,
-        {
-          range: rest,
-          ifMatch: info.etag,
-          ...((options.version ?? info.version) === undefined ? {} : { version: options.version ?? info.version! }),
-          ...(signal === undefined ? {} : { signal }),
-        },
-        place,
-      ));
+      ({ stream } = await open(requester, target, {
+        range: rest,
+        ifMatch: info.etag,
+        ...((options.version ?? info.version) === undefined ? {} : { version: options.version ?? info.version! }),
+        ...(signal === undefined ? {} : { signal }),
+      }));
     } catch (error) {
       // Who required this very object hears that it changed; who did not may just read it anew.
       if (options.ifMatch !== undefined || !(error instanceof ConflictError || error instanceof NotFoundError))
@@ -221,18 +209,25 @@ async function* read(
   }
 }
 
-/** Gives the connection and the place back when the reader is done, or leaves early: also before it began. */
-function closing(reader: AsyncGenerator<Buffer>, opened: Opened, place: Place): AsyncIterableIterator<Buffer> {
-  const close = () => {
-    opened.stream.destroy();
-    place.release();
-  };
+/**
+ * A body that has a place among the requests in flight only while somebody waits for its bytes: a reader that asks the store for
+ * something else between two blocks cannot keep itself from getting it. Gives the connection back when it is done, or left early,
+ * also before it began.
+ */
+function taken(
+  reader: AsyncGenerator<Buffer>,
+  opened: Opened,
+  limiter: Limiter,
+  signal: AbortSignal | undefined,
+): AsyncIterableIterator<Buffer> {
+  const close = () => opened.stream.destroy();
   return {
     [Symbol.asyncIterator]() {
       return this;
     },
     async next() {
       try {
+        using _ = await limiter.enter(signal);
         const result = await reader.next();
         if (result.done) close();
         return result;

@@ -15,8 +15,8 @@ export interface WireRequest {
 }
 
 export interface WireOptions {
-  /** Sockets for each host at most. */
-  readonly sockets: number;
+  /** Connections to each host that are kept for later, at most. How many are in use is for the caller to limit. */
+  readonly idle: number;
   /** How long a connection may take, in milliseconds. */
   readonly connect: number;
   /** How long neither side may send anything while a request is under way, in milliseconds. */
@@ -34,7 +34,7 @@ export class Wire {
 
   constructor(options: WireOptions) {
     this.#options = options;
-    const kept = { keepAlive: true, maxSockets: options.sockets, maxFreeSockets: options.sockets, noDelay: true };
+    const kept = { keepAlive: true, maxFreeSockets: options.idle, noDelay: true };
     this.#agents = { 'http:': new http.Agent(kept), 'https:': new https.Agent(kept) };
   }
 

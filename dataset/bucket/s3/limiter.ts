@@ -27,14 +27,13 @@ export class Limiter {
     if (this.#used >= this.allowed || this.#waiting.length > 0) await this.#wait(signal);
     else this.#used += 1;
     let held = true;
-    return {
-      release: () => {
-        if (!held) return;
-        held = false;
-        this.#used -= 1;
-        this.#admit();
-      },
+    const release = () => {
+      if (!held) return;
+      held = false;
+      this.#used -= 1;
+      this.#admit();
     };
+    return { release, [Symbol.dispose]: release };
   }
 
   /** The store asked for less. Answers to requests that were under way together count once. */
@@ -71,6 +70,6 @@ export class Limiter {
   }
 }
 
-export interface Place {
+export interface Place extends Disposable {
   release(): void;
 }

@@ -57,6 +57,7 @@ describe('an s3:// location', () => {
     ['s3://b?sse=none', 'AES256 or aws:kms'],
     ['s3://b?sse-key=k', "goes with 'sse=aws:kms'"],
     ['s3://b?tags=team', 'key=value'],
+    ['s3://b?tags=team%3Dgrün', 'percent-encoded'],
     ['s3://b?profile=a&credentials=/b', 'not both'],
     ['s3://b/100%', "write '%' as '%25'"],
     ['s3://b/a/../c', 'cannot be a prefix'],

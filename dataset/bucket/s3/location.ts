@@ -86,8 +86,8 @@ const PARAMETERS: Readonly<Record<string, Parameter>> = {
   'storage-class': text('storage-class', 'storageClass', /^[A-Z0-9_]+$/, "a storage class such as 'STANDARD_IA'"),
   tags: {
     read: (value, into) => {
-      if (!value.split('&').every((pair) => /^[^=]+=[^=]*$/.test(pair)))
-        throw wrong('tags', value, "'key=value&key=value', percent-encoded as a whole");
+      if (!value.split('&').every((pair) => /^[\w.~%+:/@-]+=[\w.~%+:/@-]*$/.test(pair)))
+        throw wrong('tags', value, "'key=value&key=value', with other characters percent-encoded");
       into.tags = value;
     },
     write: ({ tags }) => tags,

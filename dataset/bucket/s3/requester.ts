@@ -6,7 +6,7 @@ import { makeClient } from './client.ts';
 import { type Asked, errorOf, type Where } from './errors.ts';
 import { asksForLess, type Failure, failureOf, isTransient, isUnreached, mayBeAboutKeys } from './failure.ts';
 import { Wire, type WireOptions } from './http.ts';
-import { Limiter, type Place } from './limiter.ts';
+import { Limiter } from './limiter.ts';
 import { DEFAULT_REQUESTS, type S3Location } from './location.ts';
 
 export type Timeouts = Pick<WireOptions, 'connect' | 'stall'>;
@@ -30,8 +30,8 @@ export interface SendOptions {
   readonly signal?: AbortSignal | undefined;
   /** Of the object, that are sent. */
   readonly bytes?: number;
-  /** The caller's place among the requests in flight; it stays the caller's. */
-  readonly place?: Place;
+  /** The caller has a place among the requests in flight. */
+  readonly placed?: boolean;
   /** What this failure means here: a value to return, or an error to throw instead; undefined leaves it to the general rules. */
   readonly meaning?: (
     failure: Failure,
@@ -70,7 +70,7 @@ export class Requester {
     this.#random = random;
     const { endpoint, credentials, profile, requests = DEFAULT_REQUESTS } = location.options;
     this.limiter = new Limiter(requests);
-    this.#wire = new Wire({ sockets: requests, ...timeouts });
+    this.#wire = new Wire({ idle: requests, ...timeouts });
     this.where = {
       bucket: location.bucket,
       endpoint: endpoint ?? (process.env.AWS_ENDPOINT_URL_S3 || process.env.AWS_ENDPOINT_URL || 'AWS'),
@@ -88,7 +88,7 @@ export class Requester {
     let uncertain = false;
     let renewed = false;
     for (let attempt = 1; ; attempt++) {
-      const place = options.place ?? (await this.limiter.enter(signal));
+      const place = options.placed ? undefined : await this.limiter.enter(signal);
       let failure: Failure;
       try {
         count.count += 1;
@@ -102,7 +102,7 @@ export class Requester {
         if (error instanceof LarderError) throw error;
         failure = failureOf(error);
       } finally {
-        if (options.place === undefined) place.release();
+        place?.release();
       }
       const meant = await meaning?.(failure, { count: attempt, uncertain });
       if (meant instanceof LarderError) throw meant;
