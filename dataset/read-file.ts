@@ -2,7 +2,7 @@ import { textOf } from './byte-string.ts';
 import { openChunkIndex } from './chunk-index.ts';
 import type { Digest } from './digest.ts';
 import type { FileEntry, Part } from './entry.ts';
-import { CorruptError, InvalidError } from './errors.ts';
+import { CorruptError, InvalidError, NotFoundError } from './errors.ts';
 import { type ChunkLocation, readLocations } from './location.ts';
 import { readSegments } from './manifest.ts';
 import { mapAhead } from './map-ahead.ts';
@@ -60,15 +60,28 @@ export async function* readFile(
     at += part.length;
   }
   const wanted = placed.flatMap(({ part }) => (part.chunk === undefined ? [] : [part.chunk]));
-  const locations = options.root
-    ? await locate(repository, options.root, entry, signal)
-    : await locateByIndex(repository, entry, wanted, signal);
-  const loaded = mapAhead(placed, AHEAD, async ({ part, from, to }) => {
-    if (part.chunk === undefined) return { hole: to - from };
-    const location = locations.get(part.chunk);
-    if (location === undefined) throw missing(repository, entry, part.chunk);
-    return { bytes: (await readChunk(repository, location, signal)).subarray(from, to) };
-  });
+  const find = async (gone?: Digest) =>
+    options.root
+      ? await locate(repository, options.root, entry, signal)
+      : await locateByIndex(repository, entry, wanted, gone, signal);
+  let locations = await find();
+  const read = async (chunk: Digest): Promise<Buffer> => {
+    const location = locations.get(chunk);
+    if (location === undefined) throw missing(repository, entry, chunk);
+    try {
+      return await readChunk(repository, location, signal);
+    } catch (error) {
+      if (!(error instanceof NotFoundError)) throw error;
+      // Moved by a repack since, or long ago, where this machine's index has not heard of it.
+      locations = await find(location.pack);
+      const moved = locations.get(chunk);
+      if (moved === undefined || moved.pack === location.pack) throw error;
+      return await readChunk(repository, moved, signal);
+    }
+  };
+  const loaded = mapAhead(placed, AHEAD, async ({ part, from, to }) =>
+    part.chunk === undefined ? { hole: to - from } : { bytes: (await read(part.chunk)).subarray(from, to) },
+  );
   for await (const { bytes, hole } of loaded) {
     if (bytes) yield bytes;
     for (let left = hole ?? 0; left > 0; left -= ZEROS) yield Buffer.alloc(Math.min(left, ZEROS));
@@ -91,9 +104,14 @@ async function locateByIndex(
   repository: Repository,
   entry: FileEntry,
   wanted: readonly Digest[],
+  gone: Digest | undefined,
   signal: AbortSignal | undefined,
 ): Promise<ReadonlyMap<Digest, ChunkLocation>> {
   using index = openChunkIndex(repository);
+  if (gone !== undefined) {
+    index.forgetPack(gone);
+    index.forgetSegments();
+  }
   const found = new Map<Digest, ChunkLocation>();
   const look = () => {
     for (const id of wanted) {

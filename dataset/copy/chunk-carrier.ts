@@ -2,14 +2,15 @@ import type { ChunkIndex } from '../chunk-index.ts';
 import type { Digest } from '../digest.ts';
 import { ConflictError, CorruptError } from '../errors.ts';
 import type { ChunkRef } from '../format/chunk-list.ts';
-import { type ChunkLocation, encodeLocations } from '../format/locations.ts';
+import type { ChunkLocation } from '../format/locations.ts';
 import { locationsIn } from '../format/pack.ts';
-import { locationsKey, packKey, segmentKey } from '../keys.ts';
+import { packKey, segmentKey } from '../keys.ts';
 import type { SegmentLocations } from '../location.ts';
 import { mapAhead } from '../map-ahead.ts';
 import { readPackIndex } from '../pack.ts';
 import { PackBuilder } from '../pack-builder.ts';
 import type { Repository } from '../repository.ts';
+import { storeLocations } from '../store-locations.ts';
 import { type Run, readRun, readWholePack, runsOf, WHOLE_LIMIT } from './read-stored.ts';
 
 /** A leaf that the target does not have. */
@@ -298,10 +299,8 @@ export class ChunkCarrier {
     this.#ready = [];
     const stored = mapAhead(ready, LEAVES_AT_ONCE, async ({ leaf, places }) => {
       const signal = this.#signal;
-      if (places.length > 0) {
-        const locations = encodeLocations(leaf.digest, places as ChunkLocation[]);
-        await this.#to.bucket.put(locationsKey(leaf.digest), locations, { signal });
-      }
+      const isPresent = (pack: Digest) => this.#isPresent(pack);
+      await storeLocations(this.#to, leaf, places as ChunkLocation[], isPresent, signal);
       if (await putIfAbsent(this.#to, segmentKey(leaf.digest), leaf.object, signal)) this.totals.segments += 1;
       this.#index.insertSegment(leaf.digest, []);
     });

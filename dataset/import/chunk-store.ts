@@ -1,13 +1,13 @@
-import { readObject } from '../bucket/read-object.ts';
 import type { ChunkIndex } from '../chunk-index.ts';
 import type { Digest } from '../digest.ts';
-import { ConflictError, CorruptError, NotFoundError } from '../errors.ts';
-import { type ChunkLocation, decodeLocations, encodeLocations, LOCATIONS_LIMIT } from '../format/locations.ts';
-import { locationsKey, packKey } from '../keys.ts';
+import { CorruptError } from '../errors.ts';
+import type { ChunkLocation } from '../format/locations.ts';
+import { packKey } from '../keys.ts';
 import { readLocations } from '../location.ts';
-import type { BaseLeaf, ChunkRef, ManifestSink, NewLeaf } from '../manifest.ts';
+import type { BaseLeaf, ManifestSink, NewLeaf } from '../manifest.ts';
 import { PackBuilder } from '../pack-builder.ts';
 import type { Repository } from '../repository.ts';
+import { storeLocations } from '../store-locations.ts';
 import { Turns } from '../turns.ts';
 import { ChunkFilter } from './chunk-filter.ts';
 import type { StoredChunk } from './read-changes.ts';
@@ -115,7 +115,8 @@ export class ChunkStore implements ManifestSink {
       const locations: ChunkLocation[] = [];
       for (const { id } of chunks)
         locations.push(this.#located.get(id) ?? elsewhere.get(id) ?? (await this.#indexed(id, digest)));
-      await this.#writeLocations(digest, chunks, encodeLocations(digest, locations));
+      const isPresent = (pack: Digest) => this.#isPresent(pack);
+      await storeLocations(this.#repository, { digest, chunks }, locations, isPresent, this.#signal);
     });
     // Its new chunks are in the index already.
     this.#index.insertSegment(digest, []);
@@ -145,15 +146,19 @@ export class ChunkStore implements ManifestSink {
     if (block) {
       block.hold();
       held = block;
-    } else if (bytes.length > SLAB_CHUNK) held = Slab.around(bytes);
-    else {
-      let copy = this.#slab.copy(bytes);
-      if (copy === undefined) {
-        this.#slab = Slab.create();
-        copy = this.#slab.copy(bytes)!;
+    } else {
+      const own = Buffer.isBuffer(bytes) ? bytes : Buffer.concat(bytes);
+      kept = own;
+      if (own.length > SLAB_CHUNK) held = Slab.around(own);
+      else {
+        let copy = this.#slab.copy(own);
+        if (copy === undefined) {
+          this.#slab = Slab.create();
+          copy = this.#slab.copy(own)!;
+        }
+        kept = copy;
+        held = this.#slab;
       }
-      kept = copy;
-      held = this.#slab;
     }
     this.#unlocated.set(id, held);
     this.#chunks++;
@@ -231,52 +236,5 @@ export class ChunkStore implements ManifestSink {
       this.#present.set(pack, info !== undefined);
       return info !== undefined;
     });
-  }
-
-  /**
-   * Nearly always there are none yet: then it is one request. Where a tree is imported again whose leaves exist, theirs stay, as long as their packs are
-   * there: others may need the leaf, and the packs that this run found may be about to be collected.
-   */
-  async #writeLocations(leaf: Digest, chunks: readonly ChunkRef[], object: Buffer): Promise<void> {
-    const { bucket } = this.#repository;
-    const key = locationsKey(leaf);
-    const signal = this.#signal;
-    for (;;)
-      try {
-        await bucket.put(key, object, { condition: 'absent', signal });
-        return;
-      } catch (error) {
-        if (!(error instanceof ConflictError)) throw error;
-        if (await this.#mendLocations(leaf, chunks, object)) return;
-      }
-  }
-
-  /** @returns false where they went meanwhile */
-  async #mendLocations(leaf: Digest, chunks: readonly ChunkRef[], object: Buffer): Promise<boolean> {
-    const { bucket } = this.#repository;
-    const key = locationsKey(leaf);
-    const signal = this.#signal;
-    try {
-      const { bytes, etag } = await readObject(bucket, key, LOCATIONS_LIMIT, { signal });
-      if (bytes.equals(object) || (await this.#isGood(leaf, chunks, bytes))) return true;
-      await bucket.put(key, object, { condition: { etag }, signal });
-      return true;
-    } catch (error) {
-      if (error instanceof NotFoundError) return false;
-      // Somebody else mended them first.
-      if (error instanceof ConflictError) return true;
-      throw error;
-    }
-  }
-
-  async #isGood(leaf: Digest, chunks: readonly ChunkRef[], object: Buffer): Promise<boolean> {
-    try {
-      const packs = new Set(decodeLocations(leaf, object, chunks).map(({ pack }) => pack));
-      const present = await Promise.all([...packs].map((pack) => this.#isPresent(pack)));
-      return present.every((isThere) => isThere);
-    } catch (error) {
-      if (error instanceof CorruptError) return false;
-      throw error;
-    }
   }
 }

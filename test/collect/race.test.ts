@@ -32,12 +32,15 @@ describeRepositories('collections that race with imports, deletions, clones, vol
 
   beforeAll(() => {
     top = fs.mkdtempSync(join(tmpdir(), 'larder-race-'));
-    // Trees that share most of their files.
-    for (let tree = 0; tree < 4; tree++)
+    // Some share most of their files, and some few: what is left of a pack then is little.
+    for (let tree = 0; tree < 5; tree++)
       for (let i = 0; i < 25; i++) {
         const folder = join(top, 'sources', `tree-${tree}`, `d${i % 3}`);
         fs.mkdirSync(folder, { recursive: true });
-        fs.writeFileSync(join(folder, `f${i}`), noise(500 + i * 800, i % 5 === 0 ? tree * 100 + i + 1 : i + 1));
+        fs.writeFileSync(
+          join(folder, `f${i}`),
+          noise(500 + i * 800, (tree < 3 ? i % 5 === 0 : i % 6 > 0) ? tree * 100 + i + 1 : i + 1),
+        );
       }
   });
   afterAll(() => fs.rmSync(top, { recursive: true, force: true }));
