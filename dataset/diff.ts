@@ -25,6 +25,8 @@ export interface Difference {
 export interface DiffOptions {
   /** Only this path and what is below it. */
   readonly prefix?: ByteString;
+  /** Segments of each tree that are read before their turn; 8 if not said. None for who may stop at the first difference. */
+  readonly ahead?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -43,6 +45,8 @@ export async function* diffVersions(
   const [a, b] = await Promise.all([Cursor.open(repository, before, options), Cursor.open(repository, after, options)]);
   for (;;) {
     options.signal?.throwIfAborted();
+    a.readAhead(b);
+    b.readAhead(a);
     if (a.node && b.node) {
       if (a.node.ref.digest === b.node.ref.digest) {
         a.skip();
@@ -109,12 +113,25 @@ interface Node {
   readonly level: number;
 }
 
+/** The children of an index segment, of which those from `at` on are still to come. */
+interface Frame {
+  readonly nodes: readonly Node[];
+  readonly digests: ReadonlySet<Digest>;
+  at: number;
+}
+
+/** Segments that are read before their turn: on a bucket far away each is a round trip. */
+const AHEAD = 8;
+
 /** A place in a tree: before a segment that is not opened, before an entry of a leaf, or at the end. */
 class Cursor {
   readonly #repository: Repository;
   readonly #options: DiffOptions;
   /** What follows, innermost last; each list is taken from its place on. */
-  readonly #stack: { readonly nodes: readonly Node[]; at: number }[] = [];
+  readonly #stack: Frame[] = [];
+  readonly #ahead = new Map<Digest, Promise<Segment>>();
+  /** The frame and the place in it up to which it was looked for what to read ahead. */
+  #looked: { readonly frame: Frame; at: number } | undefined;
   #entries: readonly Entry[] = [];
   #at = 0;
   #leaf: Digest | undefined;
@@ -154,7 +171,10 @@ class Cursor {
   /** Passes the entry by, or the whole segment. */
   skip(): void {
     if (this.#at < this.#entries.length) this.#at++;
-    else this.#stack.at(-1)!.at++;
+    else {
+      this.#ahead.delete(this.node!.ref.digest);
+      this.#stack.at(-1)!.at++;
+    }
     this.#trim();
   }
 
@@ -168,10 +188,36 @@ class Cursor {
 
   /** Goes into the segment. */
   async open(): Promise<void> {
-    const { ref, level } = this.node!;
+    const node = this.node!;
+    const { digest } = node.ref;
+    const reading = this.#ahead.get(digest) ?? this.#read(node);
+    this.#ahead.delete(digest);
     this.#stack.at(-1)!.at++;
     this.#trim();
-    this.#enter(ref.digest, await readChild(this.#repository, ref, level, this.#options.signal));
+    this.#enter(digest, await reading);
+  }
+
+  /** Begins to read the next segments that the other tree does not have, as far as both are known. */
+  readAhead(other: Cursor): void {
+    const [frame, its] = [this.#stack.at(-1), other.#stack.at(-1)];
+    if (frame === undefined || (its !== undefined && its.nodes[0]!.level !== frame.nodes[0]!.level)) return;
+    if (this.#looked?.frame !== frame) this.#looked = { frame, at: frame.at };
+    const looked = this.#looked;
+    looked.at = Math.max(looked.at, frame.at);
+    const { ahead = AHEAD } = this.#options;
+    for (; looked.at < frame.nodes.length && this.#ahead.size < ahead; looked.at++) {
+      const node = frame.nodes[looked.at]!;
+      if (its !== undefined && comparePaths(node.ref.last, its.nodes.at(-1)!.ref.last) > 0) return;
+      if (its?.digests.has(node.ref.digest)) continue;
+      const reading = this.#read(node);
+      // It fails where its turn comes.
+      reading.catch(() => undefined);
+      this.#ahead.set(node.ref.digest, reading);
+    }
+  }
+
+  #read({ ref, level }: Node): Promise<Segment> {
+    return readChild(this.#repository, ref, level, this.#options.signal);
   }
 
   #enter(digest: Digest, segment: Segment): void {
@@ -179,7 +225,7 @@ class Cursor {
     if (isIndex(segment)) {
       const level = segment.level - 1;
       const nodes = segment.children.filter((ref) => mayHold(ref, prefix)).map((ref) => ({ ref, level }));
-      this.#stack.push({ nodes, at: 0 });
+      this.#stack.push({ nodes, digests: new Set(nodes.map(({ ref }) => ref.digest)), at: 0 });
       this.#trim();
       return;
     }

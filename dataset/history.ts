@@ -92,7 +92,7 @@ async function changeOf(
   if (entry === undefined) return 'removed';
   const kind = differenceOf(old, entry);
   if (old.type !== 'directory' || entry.type !== 'directory') return kind;
-  for await (const { path: at } of diffVersions(repository, before, after, { prefix: path, signal }))
+  for await (const { path: at } of diffVersions(repository, before, after, { prefix: path, ahead: 0, signal }))
     if (at !== path) return 'modified';
   return kind;
 }
