@@ -16,7 +16,7 @@ import { PACKS, SEGMENTS, sourceKey, VERSIONS, versionKey } from './keys.ts';
 import { findEntry } from './manifest.ts';
 import { deleteBranch, readBranch, writeTag } from './refs.ts';
 import { initRepository, openRepository, type Repository } from './repository.ts';
-import { readShallow } from './shallow.ts';
+import { markShallow, readShallow } from './shallow.ts';
 import { readVersion } from './version.ts';
 
 let top: string;
@@ -155,6 +155,22 @@ describeRepositories('copying', (make) => {
     expect((await readShallow(to)).size).toBe(0);
     expect((await collect(log(to, last))).map(({ id }) => id)).toEqual([...versions, last].reverse());
     expect(await deepDamage(to)).toEqual([]);
+  });
+
+  it('does not bring back what the target has given up', async () => {
+    await copy();
+    await markShallow(to, versions[2]!);
+    for (const id of versions.slice(0, 2)) await to.bucket.delete(versionKey(id));
+    history.change();
+    await history.import(from, 'birds');
+    expect(await copy()).toMatchObject({ outcome: 'moved', versions: 1 });
+    expect((await keysIn(to, VERSIONS)).length).toBe(3);
+    expect(await deepDamage(to)).toEqual([]);
+    // What the source does not have any more is no damage in the target either.
+    const third = await initRepository(join(top, `third-${round}`));
+    expect(await copyVersions({ from: to, to: third, dataset: 'birds' })).toMatchObject({ versions: 3 });
+    expect(await deepDamage(third)).toEqual([]);
+    await third.bucket.close();
   });
 
   it('carries every branch and tag, and again only what is new', async () => {

@@ -21,7 +21,7 @@ import {
   writeTag,
 } from './refs.ts';
 import type { Repository } from './repository.ts';
-import { markShallow, readShallow, unmarkShallow } from './shallow.ts';
+import { markCut, markShallow, readCut, unmarkCut } from './shallow.ts';
 import { readVersion } from './version.ts';
 
 /** How often it is begun again where a collection has deleted parts of what was copied. */
@@ -220,7 +220,7 @@ async function carryHistory(
   head: StoredRef | undefined,
 ): Promise<{ readonly sent: CarriedTotals; readonly copied: readonly Digest[]; readonly boundary: readonly Digest[] }> {
   onProgress?.({ phase: 'comparing', versions: 0, totalVersions: 0, bytes: 0 });
-  const shallow = await readShallow(to, signal);
+  const shallow = await readCut(to, signal);
   const { missing, boundary, healed } = await planHistory({ from, to, tip, shallow, depth, signal });
   const fallback = missing.some(({ base }) => base === undefined) ? await manifestOf(to, head, signal) : undefined;
 
@@ -245,16 +245,13 @@ async function carryHistory(
     versions += 1;
   }
   report();
-  for (const id of healed) await unmarkShallow(to, id, signal);
+  for (const id of healed) await unmarkCut(to, id, signal);
   return { sent: carrier.totals, copied: missing.map(({ version }) => version.id), boundary };
 }
 
-async function publish(
-  to: Repository,
-  { version, object, isCut }: MissingVersion,
-  signal?: AbortSignal,
-): Promise<void> {
-  if (isCut) await markShallow(to, version.id, signal);
+async function publish(to: Repository, { version, object, cut }: MissingVersion, signal?: AbortSignal): Promise<void> {
+  if (cut === 'depth') await markCut(to, version.id, signal);
+  if (cut === 'absent') await markShallow(to, version.id, signal);
   signal?.throwIfAborted();
   await putIfAbsent(to, versionKey(version.id), object, signal);
 }

@@ -11,8 +11,8 @@ export interface MissingVersion {
   readonly version: Version;
   /** Its object as it is. */
   readonly object: Buffer;
-  /** Whether a parent of it stays out: the source has it not, or it lies deeper than was asked for. */
-  readonly isCut: boolean;
+  /** Why a parent of it stays out, if one does: it lies deeper than was asked for, or the source does not have it either. */
+  readonly cut: 'depth' | 'absent' | undefined;
   /** A parent that the target has when this one's turn comes, if the source has it too. */
   readonly base: Version | undefined;
 }
@@ -35,8 +35,9 @@ interface Met {
 
 /**
  * What of a version's history the target lacks. Versions are stored after their parents, except where a mark tells that a history was cut
- * (shallow.ts): so one that the target has, without such marks below it, ends the walk.
- * @param shallow the marks of the target
+ * (shallow.ts): so one that the target has, without such marks below it, ends the walk. What the target has given up by its own retention
+ * is not brought back.
+ * @param shallow versions of the target whose history was cut by a depth
  * @param depth generations that are wanted, the version's own among them; all if not said
  */
 export async function planHistory(options: {
@@ -50,6 +51,8 @@ export async function planHistory(options: {
   const { from, to, tip, shallow, depth = Number.POSITIVE_INFINITY, signal } = options;
   const met = new Map<Digest, Met>();
   const unmet = new Set(shallow);
+  /** Not in the source. */
+  const absent = new Set<Digest>();
   /** Versions at which the walk ended: whether the target has them. */
   const there = new Map<Digest, boolean>();
   const has = async (id: Digest) => {
@@ -74,6 +77,7 @@ export async function planHistory(options: {
       if (present && unmet.size === 0) continue;
       const read = await readRaw(from, id, signal);
       if (read === undefined) {
+        absent.add(id);
         if (id === tip) await readVersion(from, id, signal);
         continue;
       }
@@ -106,16 +110,16 @@ export async function planHistory(options: {
     stack.pop();
     done.add(top.id);
     if (found.object === undefined) continue;
-    let isCut = false;
+    let cut: MissingVersion['cut'];
     let base: Version | undefined;
     for (const parent of found.version.parents) {
-      if (!(await willHave(parent))) isCut = true;
+      if (!(await willHave(parent))) cut = absent.has(parent) ? (cut ?? 'absent') : 'depth';
       else {
         if (met.get(parent)?.object === undefined) boundary.add(parent);
         base ??= met.get(parent)?.version ?? (await readRaw(from, parent, signal))?.version;
       }
     }
-    missing.push({ version: found.version, object: found.object, isCut, base });
+    missing.push({ version: found.version, object: found.object, cut, base });
   }
 
   const healed: Digest[] = [];

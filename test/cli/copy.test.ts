@@ -39,9 +39,8 @@ describe('larder copy', () => {
     const [copied, { summary }] = world.documents('copy', 'birds', at('other')) as [object, { summary: object }];
     expect(copied).toMatchObject({ dataset: 'birds', branch: 'main', outcome: 'unchanged', version: version('birds') });
     expect(summary).toMatchObject({ names: 1, versions: 0, chunks: 0, bytes: 0 });
-    expect(world.ok('--repository', at('other'), 'log', 'birds', '--oneline')).toBe(
-      world.ok('log', 'birds', '--oneline'),
-    );
+    const versions = (...where: string[]) => world.documents(...where, 'log', 'birds').map(({ version }) => version);
+    expect(versions('--repository', at('other'))).toEqual(versions());
     world.ok('--repository', at('other'), 'verify', '--deep');
   });
 
