@@ -101,6 +101,40 @@ describe('a merge of random trees', () => {
 });
 
 describe('several common ancestors', () => {
+  it('come to what each of them alone comes to, and every choice makes a tree', { timeout: 60_000 }, async () => {
+    let compared = 0;
+    for (let round = 0; round < 60; round++) {
+      const seed = SEED + round;
+      const random = createRandom(seed);
+      const first = smallTree(random, 12);
+      const [one, other] = randomSides(random, first, 3);
+      const [ours, theirs] = [
+        (await merge([first], one, other, { prefer: 'ours' })).entries,
+        (await merge([first], one, other, { prefer: 'theirs' })).entries,
+      ].map((tree) =>
+        edited(
+          tree,
+          Array.from({ length: random.below(4) }, () => randomEdit(random, tree)),
+        ),
+      );
+      const alone = [await merge([one], ours!, theirs!), await merge([other], ours!, theirs!)];
+      const both = await merge([one, other], ours!, theirs!);
+      if (alone.every(({ conflicts }) => conflicts.length === 0) && alone[0]!.root === alone[1]!.root) {
+        expect(both, `LARDER_SEED=${seed}`).toMatchObject({ root: alone[0]!.root, conflicts: [] });
+        compared++;
+      }
+      for (const prefer of ['ours', 'theirs'] as const) {
+        const chosen = await merge([one, other], ours!, theirs!, { prefer });
+        const known = new Set([...ours!, ...theirs!].map(({ path }) => path));
+        expect(
+          chosen.entries.every(({ path }) => known.has(path)),
+          `LARDER_SEED=${seed}`,
+        ).toBe(true);
+      }
+    }
+    expect(compared).toBeGreaterThan(0);
+  });
+
   it('must agree on what a path becomes', async () => {
     const tree = (a: number, b: number) => [dir(''), file('a', a), file('b', b)];
     // One base has the change of a, the other that of b; ours took the change of b back.
