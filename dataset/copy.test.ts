@@ -286,6 +286,16 @@ describeRepositories('copying', (make) => {
     expect(await deepDamage(to)).toEqual([]);
   });
 
+  it('goes from one such place to another', async () => {
+    await collect(copyNames({ from, to, dataset: 'birds' }));
+    const third = await initRepository(await make());
+    await collect(copyNames({ from: to, to: third, dataset: 'birds' }));
+    expect(await namesIn(third, 'birds')).toEqual(await namesIn(from, 'birds'));
+    expect(await keysIn(third, PACKS)).toEqual(await keysIn(from, PACKS));
+    expect(await deepDamage(third)).toEqual([]);
+    await third.bucket.close();
+  });
+
   it('copies back what was copied', async () => {
     await copy();
     history.change();
