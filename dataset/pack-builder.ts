@@ -24,8 +24,8 @@ export interface ChunkToPack {
   /** Bytes of the chunk itself. */
   readonly length: number;
   readonly codec: ChunkCodec;
-  /** The bytes to store. Kept until the pack is written: not to be changed after. */
-  readonly bytes: Buffer;
+  /** The bytes to store, in one piece or in several. Kept until the pack is written: not to be changed after. */
+  readonly bytes: Buffer | readonly Buffer[];
   /** Whether the chunk is all of some file. */
   readonly wholeFile: boolean;
 }
@@ -63,9 +63,13 @@ export class PackBuilder {
    * made a write fail.
    */
   async add({ id, length, codec, bytes, wholeFile }: ChunkToPack): Promise<void> {
-    this.#chunks.push({ id, stored: bytes.length, length, codec, wholeFile });
-    this.#bodies.push(bytes);
-    this.#size += PACK_ROW_BYTES + bytes.length;
+    let stored = 0;
+    for (const piece of Buffer.isBuffer(bytes) ? [bytes] : bytes) {
+      this.#bodies.push(piece);
+      stored += piece.length;
+    }
+    this.#chunks.push({ id, stored, length, codec, wholeFile });
+    this.#size += PACK_ROW_BYTES + stored;
     if (this.#size >= this.#target || this.#chunks.length >= PACK_CHUNKS_LIMIT) this.#close();
     while (this.#inFlight.size > PACKS_IN_FLIGHT && this.#failure === undefined) await Promise.race(this.#inFlight);
     this.#throwFailure();

@@ -4,7 +4,7 @@ import type { Content, FileEntry, Part, Xattr } from '../entry.ts';
 import { partsId } from '../format/parts.ts';
 import type { EntryChange } from '../manifest.ts';
 import type { Job, Pool } from '../threads/pool.ts';
-import { BLOCK, type Block, Blocks } from './block.ts';
+import { BLOCK, type Block, BlockRow, Blocks, extraBlocks, type Shared } from './block.ts';
 import { LinkGroups } from './link-groups.ts';
 import { FACT, FACTS, factsOf, type PendingFile } from './pending.ts';
 import { BATCHED, READ, type ReadFiles, type StreamedFile, type StreamPart } from './reader.ts';
@@ -20,11 +20,12 @@ export interface StoredChunk {
   /** In bytes, uncompressed. */
   readonly length: number;
   readonly codec: 'raw' | 'zstd';
-  readonly bytes: Buffer;
+  /** In one piece; in a block, perhaps in several. */
+  readonly bytes: Buffer | readonly Buffer[];
   /** The chunk is a whole file. */
   readonly whole: boolean;
   /** Where the bytes lie, if they need not be copied: whoever keeps them holds it until they are written. */
-  readonly block?: Block;
+  readonly block?: Shared;
 }
 
 export interface ReadChangesOptions {
@@ -46,6 +47,8 @@ const BATCH_BYTES = BLOCK;
 const BATCH_FILES = 256;
 /** Batches of fewer bytes get no block of their own: it would be kept for too little. */
 const BLOCK_MIN = BLOCK / 2;
+/** Files from this size on are put into blocks, of which the last is not full. */
+const BLOCKS_FROM = 8 * BLOCK;
 /** What is read ahead, in bytes and in tasks for each thread. */
 const AHEAD_BYTES_PER_THREAD = 8 << 20;
 const AHEAD_TASKS_PER_THREAD = 4;
@@ -74,6 +77,8 @@ interface Stream {
   readonly bytes: number;
   readonly job: Job<unknown>;
   readonly parts: Parts;
+  /** Where the thread puts the chunks of a file that is large enough. */
+  readonly row: BlockRow | undefined;
 }
 
 interface Linked {
@@ -97,7 +102,8 @@ export async function* readChanges(
     return started;
   };
   const links = new LinkGroups<FileEntry>();
-  const steps = planSteps(changes, pool);
+  const blocks = new Blocks();
+  const steps = planSteps(changes, pool, blocks);
   const queue: Step[] = [];
   let bytes = 0;
   let ended = false;
@@ -158,13 +164,13 @@ export async function* readChanges(
 async function* planSteps(
   changes: AsyncIterable<readonly Change[]>,
   pool: () => Pool<ImportTask, unknown>,
+  blocks: Blocks,
 ): AsyncGenerator<Step, void, undefined> {
   /** Inodes of several names whose first name was met. */
   const met = new LinkGroups<number>();
   let items: Batch['items'][number][] = [];
   let files: PendingFile[] = [];
   let bytes = 0;
-  const blocks = new Blocks();
   const cut = (): Batch => {
     const block = bytes >= BLOCK_MIN ? blocks.take() : undefined;
     const step: Batch = { kind: 'batch', items, files, bytes, block, job: startBatch(files, bytes, block, pool) };
@@ -190,7 +196,7 @@ async function* planSteps(
       }
       if (file.size > BATCHED) {
         if (items.length > 0) yield cut();
-        yield startStream(file, pool());
+        yield startStream(file, pool(), file.size >= BLOCKS_FROM ? new BlockRow(blocks) : undefined);
         continue;
       }
       if (bytes + file.size > BATCH_BYTES && files.length > 0) yield cut();
@@ -219,20 +225,31 @@ function startBatch(
   return pool().run(task, { transfer: [facts.buffer], weight: bytes + files.length * 16_384 });
 }
 
-function startStream(file: PendingFile, pool: Pool<ImportTask, unknown>): Stream {
+function startStream(file: PendingFile, pool: Pool<ImportTask, unknown>, row?: BlockRow): Stream {
   const facts = new Float64Array(FACTS);
   factsOf(file, facts, 0);
   const parts = new Parts();
-  const job = pool.run(
-    { kind: 'stream', path: file.from, facts },
-    { transfer: [facts.buffer], weight: file.size, part: (part: StreamPart) => parts.push(part) },
+  const part = (taken: StreamPart) => {
+    if (taken.kind === 'blocks') row?.supply(taken.extra, job.give);
+    else parts.push(taken);
+  };
+  const job: Job<unknown> = pool.run(
+    { kind: 'stream', path: file.from, facts, inBlocks: row !== undefined },
+    { transfer: [facts.buffer], weight: file.size, part },
   );
   job.result.then(
     () => parts.end(),
     () => parts.end(),
   );
   // What is under way of a stream is limited by the thread itself: it counts as the most that a thread sends ahead.
-  return { kind: 'stream', file, bytes: Math.min(file.size, AHEAD_BYTES_PER_THREAD), job, parts };
+  return {
+    kind: 'stream',
+    file,
+    bytes: Math.min(file.size, AHEAD_BYTES_PER_THREAD),
+    job,
+    parts,
+    row,
+  };
 }
 
 async function readBatch(
@@ -297,7 +314,7 @@ async function readBatch(
 }
 
 async function readStream(
-  { file, job, parts }: Stream,
+  { file, job, parts, row }: Stream,
   links: LinkGroups<FileEntry>,
   { store, onRead, onVanished }: ReadChangesOptions,
 ): Promise<EntryChange[]> {
@@ -305,7 +322,17 @@ async function readStream(
   for await (const part of parts) {
     if (part.kind === 'again') list = [];
     else if (part.kind === 'hole') list.push({ length: part.length });
-    else {
+    else if (part.kind === 'block-chunk') {
+      const { digest, length, codec, whole, extents } = part;
+      const chunk = row!.at(extents);
+      const wait = store({ id: digest, length, codec, whole, ...chunk });
+      if (wait) await wait;
+      list.push({ chunk: digest, length });
+      row!.pass(extents.at(-1)!.block);
+      // What it asked for besides was for this chunk.
+      row!.supply(-extraBlocks(chunk.bytes.reduce((sum, piece) => sum + piece.length, 0)), job.give);
+      onRead?.(0, length);
+    } else if (part.kind === 'chunk') {
       const { digest, length, codec, whole } = part;
       const bytes = Buffer.from(part.bytes.buffer, part.bytes.byteOffset, part.bytes.byteLength);
       const wait = store({ id: digest, length, codec, bytes, whole });
@@ -319,6 +346,7 @@ async function readStream(
     }
   }
   const { vanished, facts, xattrs } = (await job.result) as StreamedFile;
+  row?.end();
   onRead?.(1, 0);
   if (vanished) {
     onVanished?.(file.path);

@@ -5,11 +5,14 @@ import { type ByteString, textOf } from '../byte-string.ts';
 import { type Digest, sha256 } from '../digest.ts';
 import { INLINE_LIMIT, type Xattr } from '../entry.ts';
 import { ConflictError, isErrno, LarderError, UnavailableError } from '../errors.ts';
+import { type Extent, extraBlocks } from './block.ts';
+import type { BlockWriter } from './block-writer.ts';
 import { CHUNK_MAX, CHUNK_MIN, Cutter } from './chunker.ts';
 import { compressChunk } from './compress.ts';
 import { DeepPaths, fsPath } from './deep-path.ts';
 import { DECIDING_FACTS, FACT, FACTS } from './pending.ts';
 import { readXattrs } from './scan.ts';
+import { freeBuffer } from './slab.ts';
 
 /** Files up to this size are read in batches, larger ones one by one as streams of chunks. Such a file is one chunk. */
 export const BATCHED = CHUNK_MIN;
@@ -21,6 +24,9 @@ const ATTEMPTS = 4;
 const HOLE_MIN = 64 << 10;
 
 const READ_STEP = 1 << 20;
+
+/** What a stream's window holds at first: more than nearly every chunk. */
+const WINDOW = 8 << 20;
 
 export interface ReadBatch {
   readonly paths: readonly ByteString[];
@@ -49,6 +55,8 @@ export interface ReadFiles {
 
 /** A piece of a streamed file. */
 export type StreamPart =
+  /** Blocks are wanted: so many more than a writer has at any time, for the chunk that comes next. */
+  | { readonly kind: 'blocks'; readonly extra: number }
   /** All before this is void: the file changed and is read again from its beginning. */
   | { readonly kind: 'again' }
   | { readonly kind: 'hole'; readonly length: number }
@@ -59,6 +67,15 @@ export type StreamPart =
       readonly codec: 'raw' | 'zstd';
       readonly bytes: Uint8Array<ArrayBuffer>;
       /** The chunk is the whole file. */
+      readonly whole: boolean;
+    }
+  /** The same, with its bytes in blocks. */
+  | {
+      readonly kind: 'block-chunk';
+      readonly digest: Digest;
+      readonly length: number;
+      readonly codec: 'raw' | 'zstd';
+      readonly extents: readonly Extent[];
       readonly whole: boolean;
     };
 
@@ -74,6 +91,10 @@ export class Reader {
   readonly #deep = new DeepPaths();
   #input = Buffer.allocUnsafeSlow(BATCHED + 1);
   #output = Buffer.allocUnsafeSlow(4 << 20);
+  /** What is read of a stream and not cut yet; made for the first. */
+  #window: Buffer | undefined;
+  /** Where chunks of streams are compressed before they are put into blocks. */
+  #compressed: Buffer | undefined;
   #noAtime = true;
 
   /** Reads small files. */
@@ -138,22 +159,29 @@ export class Reader {
   /**
    * Reads a file of any size, part by part.
    * @param give takes a part; where it gives a promise, reading waits for it
+   * @param blocks where the chunks' bytes go; memory of their own if there is none
    */
   async stream(
     path: ByteString,
     facts: Float64Array<ArrayBuffer>,
     give: (part: StreamPart) => Promise<void> | undefined,
+    blocks?: BlockWriter,
   ): Promise<StreamedFile> {
     const fd = this.#open(path);
     if (fd < 0) return { vanished: true, facts, xattrs: undefined };
+    const giveChunk = async (chunk: Uint8Array, whole: boolean) =>
+      await give(blocks === undefined ? chunkPart(chunk, whole) : await this.#blockPart(chunk, whole, blocks, give));
     try {
+      if (blocks !== undefined) await give({ kind: 'blocks', extra: 0 });
       let same = false;
       for (let attempt = 1; !same; attempt++) {
         if (attempt > ATTEMPTS) throw unsteady(path);
         if (attempt > 1) await give({ kind: 'again' });
         this.#stat(fd, facts, path);
         const size = facts[FACT.size]!;
-        same = (await this.#extents(fd, size, facts[FACT.allocated]! < size, give)) && this.#stat(fd, facts, path);
+        same =
+          (await this.#extents(fd, size, facts[FACT.allocated]! < size, give, giveChunk)) &&
+          this.#stat(fd, facts, path);
       }
       return { vanished: false, facts, xattrs: readXattrs(fd) };
     } catch (error) {
@@ -242,16 +270,35 @@ export class Reader {
     size: number,
     sparse: boolean,
     give: (part: StreamPart) => Promise<void> | undefined,
+    giveChunk: (chunk: Uint8Array, whole: boolean) => Promise<void>,
   ): Promise<boolean> {
-    if (!sparse) return await this.#data(fd, 0, size, size, give);
+    if (!sparse) return await this.#data(fd, 0, size, size, giveChunk);
     for (let at = 0; at < size; ) {
       const hole = nextHole(fd, at, size);
       const end = hole?.start ?? size;
-      if (end > at && !(await this.#data(fd, at, end, size, give))) return false;
+      if (end > at && !(await this.#data(fd, at, end, size, giveChunk))) return false;
       if (hole !== undefined) await give({ kind: 'hole', length: hole.end - hole.start });
       at = hole?.end ?? size;
     }
     return true;
+  }
+
+  async #blockPart(
+    chunk: Uint8Array,
+    whole: boolean,
+    blocks: BlockWriter,
+    give: (part: StreamPart) => Promise<void> | undefined,
+  ): Promise<StreamPart> {
+    const digest = sha256(chunk);
+    // What is not written to takes no memory.
+    this.#compressed ??= Buffer.allocUnsafeSlow(CHUNK_MAX);
+    const compressed = compressChunk(this.#compressed, chunk);
+    const stored = compressed === 0 ? chunk : this.#compressed.subarray(0, compressed);
+    const extra = extraBlocks(stored.length);
+    if (extra > 0) await give({ kind: 'blocks', extra });
+    const extents = await blocks.write(stored);
+    const codec = compressed === 0 ? 'raw' : 'zstd';
+    return { kind: 'block-chunk', digest, length: chunk.length, codec, extents, whole };
   }
 
   /** Cuts the bytes from `start` to `end` into chunks. Whether all of them were there. */
@@ -260,10 +307,11 @@ export class Reader {
     start: number,
     end: number,
     size: number,
-    give: (part: StreamPart) => Promise<void> | undefined,
+    giveChunk: (chunk: Uint8Array, whole: boolean) => Promise<void>,
   ): Promise<boolean> {
     const cutter = new Cutter();
-    let window = Buffer.allocUnsafeSlow(Math.min(end - start, 8 << 20));
+    this.#window ??= Buffer.allocUnsafeSlow(WINDOW);
+    let window = this.#window;
     let filled = 0;
     let begin = 0;
     let at = start;
@@ -271,7 +319,7 @@ export class Reader {
       const length = cutter.cut(window.subarray(begin, filled), at === end);
       if (length > 0) {
         const chunk = window.subarray(begin, begin + length);
-        await give(chunkPart(chunk, length === size));
+        await giveChunk(chunk, length === size);
         begin += length;
       }
       if (begin === filled && at === end) return true;
@@ -282,7 +330,9 @@ export class Reader {
         if (begin === 0) {
           const larger = Buffer.allocUnsafeSlow(Math.min(CHUNK_MAX + READ_STEP, window.length * 2));
           larger.set(window.subarray(0, filled));
+          freeBuffer(window);
           window = larger;
+          this.#window = larger;
         } else {
           window.copyWithin(0, begin, filled);
           filled -= begin;

@@ -1,8 +1,7 @@
-import { getCompileCacheDir } from 'node:module';
 import { availableParallelism } from 'node:os';
-import { dirname } from 'node:path';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { giveMemoryBack } from '../../system/calls/memory.ts';
+import { startThread } from '../../system/thread.ts';
 import { UnavailableError } from '../errors.ts';
 import type { Answer, Message } from './serve.ts';
 import { fromThreadError } from './thread-error.ts';
@@ -21,6 +20,8 @@ export interface Job<Result> {
   readonly result: Promise<Result>;
   /** Tells the thread that so many bytes of the parts that it sent are done with, so that it may send as many more. */
   credit(bytes: number): void;
+  /** Gives the task something that it takes. To be called while it is under way: what comes earlier or later is lost. */
+  give(value: unknown): void;
 }
 
 interface Thread {
@@ -50,11 +51,7 @@ export class Pool<Task, Result> implements AsyncDisposable {
     giveMemoryBack();
     for (let i = 0; i < count; i++) {
       // Little room for young objects: a thread keeps next to none, and a default of tens of megabytes each adds up.
-      const worker = new Worker(module, {
-        workerData: data,
-        env: threadEnvironment(),
-        resourceLimits: { maxYoungGenerationSizeMb: 8 },
-      });
+      const worker = startThread(module, { workerData: data, resourceLimits: { maxYoungGenerationSizeMb: 8 } });
       const { promise: exited, resolve: exit } = Promise.withResolvers<void>();
       const thread: Thread = { worker, exited, open: new Set(), load: 0 };
       worker.on('message', (answer: Answer) => this.#take(answer));
@@ -82,7 +79,7 @@ export class Pool<Task, Result> implements AsyncDisposable {
     options: { transfer?: ArrayBuffer[]; weight?: number; part?: (part: never) => void } = {},
   ): Job<Result> {
     const { transfer = [], weight = 1, part } = options;
-    if (this.#failure) return { result: Promise.reject(this.#failure), credit() {} };
+    if (this.#failure) return { result: Promise.reject(this.#failure), credit() {}, give() {} };
     const id = this.#next++;
     const thread = this.#threads.reduce((least, each) => (each.load < least.load ? each : least));
     thread.load += weight;
@@ -97,6 +94,9 @@ export class Pool<Task, Result> implements AsyncDisposable {
       result: promise as Promise<Result>,
       credit: (bytes) => {
         if (this.#waiting.has(id)) thread.worker.postMessage({ id, credit: bytes } satisfies Message);
+      },
+      give: (value) => {
+        if (this.#waiting.has(id)) thread.worker.postMessage({ id, given: value } satisfies Message);
       },
     };
   }
@@ -136,11 +136,4 @@ export class Pool<Task, Result> implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-/** A thread takes the code that Node keeps compiled from its environment only: it then starts in half the time. */
-function threadEnvironment(): NodeJS.ProcessEnv {
-  const kept = getCompileCacheDir();
-  // The folder that it names is of this Node's version, inside of the one that was set.
-  return kept === undefined ? process.env : { ...process.env, NODE_COMPILE_CACHE: dirname(kept) };
 }
