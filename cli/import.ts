@@ -156,6 +156,8 @@ export async function runImport(
       ? `${names}: nothing changed, still version ${shortId(version.id)} (${formatDuration(milliseconds)})`
       : `${names}: ${sizeOfVersion(version)}; ${formatNumberOf(read.files, 'file')} read, ${formatBytes(stored.packBytes + stored.segmentBytes)} stored in ${formatDuration(milliseconds)}`,
   );
+  if (unchanged && (options.meta !== undefined || options.from !== undefined))
+    output.warn('nothing changed, so there is no new version: its metadata and what it was made from are not kept');
 }
 
 /** What every way to import is given. */

@@ -194,6 +194,13 @@ describe('metadata and lineage', () => {
     expect(larder('log', 'models', '--meta', 'accuracy>high').status).toBe(2);
     expect(ok('show', 'models')).toMatch(new RegExp(`^from +emoji@${merged}$[^]*^accuracy +0\\.95$`, 'm'));
 
+    // Where nothing changed, there is no version to tell it.
+    const again = larder('commit', model, 'models', '--meta', 'accuracy=0.99');
+    expect(again).toMatchObject({
+      status: 0,
+      stderr: expect.stringContaining('metadata and what it was made from are not kept'),
+    });
+
     // A correction of the model comes from the same data.
     writeFileSync(join(model, 'weights'), 'four');
     ok('commit', model, 'models', '-m', 'corrected');
