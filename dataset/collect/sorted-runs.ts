@@ -33,6 +33,10 @@ export class SortedRuns implements Disposable {
   #used = 0;
   #runs: Run[] = [];
   readonly #files = new Set<number>();
+  #order: Uint32Array | undefined;
+  /** The first six bytes of each record: digests hardly ever share them. */
+  #heads: Float64Array | undefined;
+  #block: Buffer | undefined;
 
   constructor({ width, memory = MEMORY, directory = tmpdir() }: SortedRunsOptions) {
     this.width = width;
@@ -68,12 +72,43 @@ export class SortedRuns implements Disposable {
   }
 
   #spill(): void {
-    const sorted = sortRecords(this.#buffer.subarray(0, this.#used), this.width);
     const file = this.#create();
-    writeAll(file, sorted);
-    this.#runs.push({ file, bytes: sorted.length });
+    this.#writeSorted(file);
+    this.#runs.push({ file, bytes: this.#used });
     this.#used = 0;
     if (this.#runs.length > RUNS * 2) this.#join();
+  }
+
+  /** What is held, in order; some may still be there twice. */
+  #writeSorted(file: number): void {
+    const { width } = this;
+    const records = this.#buffer;
+    const count = this.#used / width;
+    // Kept for the next time: fresh memory of this size would pile up until it is collected.
+    this.#order ??= new Uint32Array(records.length / width);
+    this.#heads ??= new Float64Array(records.length / width);
+    this.#block ??= Buffer.allocUnsafeSlow(Math.max(1, Math.floor(BLOCK / width)) * width);
+    const order = this.#order.subarray(0, count);
+    const heads = this.#heads;
+    const block = this.#block;
+    const headBytes = Math.min(6, width);
+    for (let i = 0; i < count; i++) {
+      order[i] = i;
+      heads[i] = records.readUIntBE(i * width, headBytes);
+    }
+    order.sort(
+      (a, b) =>
+        heads[a]! - heads[b]! || records.compare(records, b * width, (b + 1) * width, a * width, (a + 1) * width),
+    );
+    let filled = 0;
+    for (const at of order) {
+      records.copy(block, filled, at * width, (at + 1) * width);
+      filled += width;
+      if (filled < block.length) continue;
+      writeAll(file, block);
+      filled = 0;
+    }
+    writeAll(file, block.subarray(0, filled));
   }
 
   /** The files of the old runs stay open: somebody may be reading them. */
@@ -127,25 +162,6 @@ export function follow(sorted: Iterable<Buffer>): (record: Uint8Array) => boolea
 
 function writeAll(file: number, bytes: Buffer): void {
   for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
-}
-
-/** Sorted, in a buffer of its own; some may still be there twice. */
-function sortRecords(records: Buffer, width: number): Buffer {
-  const count = records.length / width;
-  const order = new Uint32Array(count);
-  /** The first six bytes: digests hardly ever share them. */
-  const heads = new Float64Array(count);
-  const headBytes = Math.min(6, width);
-  for (let i = 0; i < count; i++) {
-    order[i] = i;
-    heads[i] = records.readUIntBE(i * width, headBytes);
-  }
-  order.sort(
-    (a, b) => heads[a]! - heads[b]! || records.compare(records, b * width, (b + 1) * width, a * width, (a + 1) * width),
-  );
-  const sorted = Buffer.allocUnsafe(records.length);
-  for (let i = 0; i < count; i++) records.copy(sorted, i * width, order[i]! * width, (order[i]! + 1) * width);
-  return sorted;
 }
 
 /** Reads one run, block by block. */

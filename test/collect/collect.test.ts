@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -7,9 +7,11 @@ import { readState } from '../../dataset/collect/state.ts';
 import { type CollectOptions, collect } from '../../dataset/collect.ts';
 import type { Digest } from '../../dataset/digest.ts';
 import { canonicalJson } from '../../dataset/format/canonical-json.ts';
-import { deleteBranch, moveBranch, writeTag } from '../../dataset/refs.ts';
+import { importDirectory } from '../../dataset/import.ts';
+import { deleteBranch, moveBranch, readBranch, writeTag } from '../../dataset/refs.ts';
 import { initRepository, type Repository } from '../../dataset/repository.ts';
 import { readShallow } from '../../dataset/shallow.ts';
+import { verifyRepository } from '../../dataset/verify.ts';
 import { createRandom } from '../support/random.ts';
 import { age, dataKeys, neededKeys, VersionMaker } from './small-versions.ts';
 
@@ -325,5 +327,42 @@ describe('two collectors', () => {
     for (const outcome of outcomes)
       if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ kind: 'conflict' });
     expect((await readState(repository)).phase).toBe('condemned');
+  });
+});
+
+describe('an import', () => {
+  it('of what is collected meanwhile names nothing, and stores it all when it is done again', async () => {
+    const source = mkdtempSync(join(tmpdir(), 'larder-collect-source-'));
+    process.env.LARDER_STATE = join(directory, '.state');
+    try {
+      for (let i = 0; i < 5; i++) writeFileSync(join(source, `f${i}`), `file ${i} `.repeat(100));
+      const options = { repository, source, dataset: 'birds', message: '', author: 'a test' };
+      await importDirectory({ ...options, branch: 'old' });
+      await deleteBranch(repository, 'birds', 'old');
+      age(directory, 2 * DAY);
+      await step();
+      age(directory, 2 * DAY);
+      // It finds everything stored; then all of that is deleted, and then it asks whether it may name it.
+      const original = repository.bucket.get.bind(repository.bucket);
+      let asked = 0;
+      repository.bucket.get = async (key, ...parameters) => {
+        if (key === 'gc/state' && ++asked === 2) await step();
+        return await original(key, ...parameters);
+      };
+      await expect(importDirectory({ ...options, branch: 'main' })).rejects.toMatchObject({
+        kind: 'unavailable',
+        facts: { collected: true },
+      });
+      repository.bucket.get = original;
+      expect(await readBranch(repository, 'birds', 'main')).toBeUndefined();
+      const { version } = await importDirectory({ ...options, branch: 'main' });
+      await neededKeys(repository, [version.id]);
+      const damages: unknown[] = [];
+      for await (const damage of verifyRepository(repository, { deep: true })) damages.push(damage);
+      expect(damages).toEqual([]);
+    } finally {
+      delete process.env.LARDER_STATE;
+      rmSync(source, { recursive: true });
+    }
   });
 });
