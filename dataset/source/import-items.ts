@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { acquireLock } from '../../system/lock.ts';
 import { type ByteString, textOf } from '../byte-string.ts';
+import { markSweeps } from '../collect/guard.ts';
 import { type ChunkSink, type CommitOptions, type CommitResult, commitChanges } from '../commit.ts';
 import type { DirectoryEntry, FileEntry, SymlinkEntry } from '../entry.ts';
 import { InvalidError } from '../errors.ts';
@@ -79,7 +80,7 @@ export interface ItemsImportResult extends CommitResult {
 
 /** Items that are read at a time, and what their chunks may take in memory while they are cut. */
 const AT_ONCE = 24;
-const CUTTING_BYTES = 6 * CHUNK_MAX;
+const CUTTING_BYTES = 4 * CHUNK_MAX;
 
 /** Makes a version of what a source has, with its bytes. What has the stamp that it had at the last import is not read. */
 export async function importItems(options: ItemsImportOptions): Promise<ItemsImportResult> {
@@ -94,6 +95,7 @@ export async function importItems(options: ItemsImportOptions): Promise<ItemsImp
   // Another import from the same place goes first: this one then finds what it did.
   stack.use((await acquireLock(`${file}.lock`, 'exclusive', { signal }))!);
   const stamps = stack.use(new StampCache(file));
+  const since = await markSweeps(repository, signal);
   const ref = await readBranch(repository, dataset, branch);
   const known = stamps.version;
   const base = ref && known !== undefined ? await findAncestor(repository, ref.version, known) : undefined;
@@ -191,7 +193,7 @@ export async function importItems(options: ItemsImportOptions): Promise<ItemsImp
 
   const { message, author, meta, from } = options;
   const commit = { repository, dataset, branch, message, author, meta, from, signal };
-  const result = await commitChanges({ ...commit, base, head: { ref }, changes });
+  const result = await commitChanges({ ...commit, base, head: { ref }, since, changes });
   stamps.commit(result.version.id);
   warnOfSkipped(skipped, onWarning);
   return { ...result, read, seen, skipped };

@@ -145,6 +145,11 @@ describe('importing a listing in place', () => {
     await run(['x']);
     const elsewhere = { bucket: 'photos', location: '/elsewhere/photos' };
     await expect(run(['x'], { bucket: elsewhere })).rejects.toThrow(ConflictError);
+    const at = (query: string) => ({ bucket: 'other', location: `s3://other${query}` });
+    await run(['x'], { bucket: at('?endpoint=http://a') });
+    await expect(run(['x'], { bucket: at('?endpoint=http://b') })).rejects.toThrow(ConflictError);
+    // Other credentials are no other bucket.
+    await run(['x'], { bucket: at('?endpoint=http://a&profile=mine') });
   });
 });
 

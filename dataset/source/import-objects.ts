@@ -26,6 +26,8 @@ export interface ObjectsPlace {
   readonly bucket: string;
   /** The bucket's location, without a prefix and what only writes need; endpoint and region as they are in force. */
   readonly location: string;
+  /** The same with all that the user said, for this import's own reads. */
+  readonly access: string;
   /** What all keys begin with: empty, or with a slash at its end. */
   readonly prefix: string;
 }
@@ -38,7 +40,7 @@ export function parseObjectsPlace(
   if (!isS3Location(location))
     throw new InvalidError(`'${location}' is no bucket: it begins with 's3://'`, { facts: { source: location } });
   const { bucket, prefix, options } = parseS3Location(location);
-  const { pathStyle, profile, credentials, requests } = options;
+  const { pathStyle, profile, credentials } = options;
   // Others who read the objects later may have another environment.
   const endpoint = options.endpoint ?? (environment.AWS_ENDPOINT_URL_S3 || environment.AWS_ENDPOINT_URL || undefined);
   const region = options.region ?? (environment.AWS_REGION || environment.AWS_DEFAULT_REGION || undefined);
@@ -48,11 +50,11 @@ export function parseObjectsPlace(
     ...(pathStyle !== undefined && { pathStyle }),
     ...(profile !== undefined && { profile }),
     ...(credentials !== undefined && { credentials }),
-    ...(requests !== undefined && { requests }),
   };
   return {
     bucket,
     location: formatS3Location({ bucket, prefix: '', options: kept }),
+    access: formatS3Location({ bucket, prefix: '', options }),
     prefix: prefix === '' ? '' : `${prefix}/`,
   };
 }
@@ -61,7 +63,7 @@ type InPlaceOptions = Omit<ListingImportOptions, 'bucket' | 'prefix' | 'listing'
 
 /** Makes a version of a bucket's objects below a prefix, which stay where they are: see `importListing`. */
 export async function importInPlace({ place, ...options }: InPlaceOptions): Promise<ListingImportResult> {
-  const { bucket } = bucketAt(place.location);
+  const { bucket } = bucketAt(place.access);
   try {
     const listing = bucket.list(place.prefix, { versions: true, signal: options.signal });
     return await importListing({ ...options, bucket: place, prefix: place.prefix, listing });
@@ -90,7 +92,7 @@ export async function importObjects({
   expand = false,
   ...options
 }: ObjectsImportOptions): Promise<ObjectsImportResult> {
-  const { bucket } = bucketAt(place.location);
+  const { bucket } = bucketAt(place.access);
   const leftOut = new LeftOut();
   try {
     const result = await importItems({

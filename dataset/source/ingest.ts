@@ -25,7 +25,7 @@ const PATIENCE = 20;
 /** Chunks from this size on go alone. */
 const ALONE = 512 << 10;
 /** Bytes on their way through the threads, for each of them: beyond this, no more are taken. */
-const UNDERWAY_PER_THREAD = 12 << 20;
+const UNDERWAY_PER_THREAD = 8 << 20;
 const THREADS = Math.max(2, availableParallelism());
 /** Shorter holes are stored as the zeros that they read as, as imports of directories do. */
 const HOLE_MIN = 64 << 10;

@@ -1,6 +1,7 @@
 import { bucketAt } from '../bucket/at.ts';
 import type { Bucket } from '../bucket/bucket.ts';
 import { readObject } from '../bucket/read-object.ts';
+import { isS3Location, parseS3Location } from '../bucket/s3/location.ts';
 import type { SourceContent } from '../entry.ts';
 import { ConflictError, CorruptError, NotFoundError } from '../errors.ts';
 import { canonicalJson, parseCanonicalJson } from '../format/canonical-json.ts';
@@ -32,7 +33,7 @@ export interface OpenSource {
 /** By repository, and by name. */
 const opened = new WeakMap<Bucket, Map<string, Promise<Bucket>>>();
 
-/** Records where a bucket is. A ConflictError where it is recorded to be somewhere else. */
+/** Records where a bucket is, if it is not yet. A ConflictError where it is recorded to be somewhere else. */
 export async function recordSource(repository: Repository, { bucket, location }: SourceRecord): Promise<void> {
   const object = Buffer.from(canonicalJson({ format: FORMAT, location }), 'utf8');
   const known = await readSourceRecord(repository, bucket);
@@ -45,12 +46,18 @@ export async function recordSource(repository: Repository, { bucket, location }:
     }
   }
   const there = known ?? (await readSourceRecord(repository, bucket));
-  if (there === undefined || there.location === location) return;
+  if (there === undefined || isSameBucket(there.location, location)) return;
   throw new ConflictError(
     `versions in this repository refer to bucket '${bucket}' at ${there.location}, and this is ${location}: two buckets of one name cannot both be ` +
       `referred to; import without '--in-place', or into another repository`,
     { facts: { bucket, location, recorded: there.location } },
   );
+}
+
+/** How a bucket is read, as by which credentials, makes no other bucket of it. */
+function isSameBucket(a: string, b: string): boolean {
+  if (!isS3Location(a) || !isS3Location(b)) return a === b;
+  return parseS3Location(a).options.endpoint === parseS3Location(b).options.endpoint;
 }
 
 /** Where a bucket is that versions refer to; undefined where nothing is recorded. */
