@@ -6,7 +6,7 @@ import { type Operation, type OperationName, operations } from './operations.ts'
 
 /** What `run.ts` prints. */
 export interface Ran {
-  /** From the opening of the repository to the end, without the start of the process. */
+  /** Of the operation alone: the process has started and the repository is open. */
   readonly seconds: number;
   /** The largest resident size of the process, in bytes. */
   readonly residentBytes: number;
@@ -22,14 +22,15 @@ export interface Ran {
 /* One operation in this process: `run.ts OPERATION LOCATION ENTRIES`. Prints `Ran` as JSON. */
 const [name, location, entries] = process.argv.slice(2) as [OperationName, string, string];
 const operation: Operation = operations[name];
-const start = performance.now();
+const run = await operation.load();
 const opened = await openRepository(location);
 const opening = requestsOf(opened.bucket);
 const openingRequests = opening ? totalOf(opening).count : 0;
 const { bucket, counts } = countedBucket(opened.bucket);
-const found = await operation.run({ repository: { ...opened, bucket }, entries: Number(entries) });
-await bucket.close();
+const start = performance.now();
+const found = await run({ repository: { ...opened, bucket }, entries: Number(entries) });
 const seconds = (performance.now() - start) / 1000;
+await bucket.close();
 const residentBytes = Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))![1]) * 1024;
 const { user, system } = process.cpuUsage();
 const expected = operation.expected(Number(entries));
