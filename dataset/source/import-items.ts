@@ -5,7 +5,7 @@ import { type ByteString, textOf } from '../byte-string.ts';
 import { markSweeps } from '../collect/guard.ts';
 import { type ChunkSink, type CommitOptions, type CommitResult, commitChanges } from '../commit.ts';
 import type { DirectoryEntry, FileEntry, SymlinkEntry } from '../entry.ts';
-import { InvalidError } from '../errors.ts';
+import { InvalidError, UnavailableError } from '../errors.ts';
 import { CHUNK_MAX } from '../import/chunker.ts';
 import { findAncestor } from '../import.ts';
 import { type EntryChange, readEntries } from '../manifest.ts';
@@ -44,6 +44,8 @@ export type FileItem = Exclude<Item, DirectoryEntry | SymlinkEntry>;
 export interface OpenItem {
   readonly entry: Omit<FileEntry, 'content' | 'size' | 'path' | 'type'>;
   readonly stamp: string;
+  /** How many bytes there are to be, if that is known. */
+  readonly size?: number;
   readonly body: AsyncIterable<Buffer>;
 }
 
@@ -101,6 +103,11 @@ export async function importItems(options: ItemsImportOptions): Promise<ItemsImp
   const base = ref && known !== undefined ? await findAncestor(repository, ref.version, known) : undefined;
   if (base === undefined) stamps.clear();
 
+  /** Of which the entries are not given yet. */
+  const archives = new Set<ArchiveEntries>();
+  stack.defer(() => {
+    for (const each of archives) each[Symbol.dispose]();
+  });
   const read = { files: 0, bytes: 0 };
   const skipped: SkippedMembers = { devices: 0, fifos: 0 };
   let seen = 0;
@@ -159,6 +166,10 @@ export async function importItems(options: ItemsImportOptions): Promise<ItemsImp
       if (item.type === 'archive') return await takeArchive(item, open, ingest);
       const { size, content } = await ingest.take(open.body);
       leave();
+      if (open.size !== undefined && size !== open.size)
+        throw new UnavailableError(`'${textOf(item.path)}' gave ${size} bytes instead of ${open.size}: import again`, {
+          facts: { path: textOf(item.path) },
+        });
       read.files++;
       read.bytes += size;
       const entry: FileEntry = { type: 'file', path: item.path, ...open.entry, size, content: await content };
@@ -172,7 +183,8 @@ export async function importItems(options: ItemsImportOptions): Promise<ItemsImp
   }
 
   async function takeArchive(item: FileItem, open: OpenItem, ingest: Ingest) {
-    const taken = stack.use(new ArchiveEntries(ingest, { directory: temporary }));
+    const taken = new ArchiveEntries(ingest, { directory: temporary });
+    archives.add(taken);
     for await (const member of readTar(decompressed(open.body, item.key), item.key)) {
       signal?.throwIfAborted();
       await taken.take(member, item.path);
@@ -186,6 +198,7 @@ export async function importItems(options: ItemsImportOptions): Promise<ItemsImp
     return async function* (): AsyncGenerator<EntryChange[]> {
       const before = base ? readEntries(repository, base.root, { prefix: item.path, signal }) : nothing();
       yield* entryChanges(taken.tree(directory), before);
+      archives.delete(taken);
       taken[Symbol.dispose]();
       stamps.set(item.path, open.stamp);
     };

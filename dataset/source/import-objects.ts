@@ -1,7 +1,7 @@
 import { bucketAt } from '../bucket/at.ts';
 import type { Bucket } from '../bucket/bucket.ts';
 import { formatS3Location, isS3Location, parseS3Location } from '../bucket/s3/location.ts';
-import { InvalidError, NotFoundError } from '../errors.ts';
+import { InvalidError, NotFoundError, UnavailableError } from '../errors.ts';
 import {
   archiveFolder,
   checkArchives,
@@ -101,9 +101,16 @@ export async function importObjects({
       items: checkArchives(itemsOf(bucket, place, expand, leftOut, options)),
       open: async (item, signal) => {
         try {
-          const { etag, modified, body } = await bucket.get(item.key, { signal });
+          const { size, etag, modified, body } = await bucket.get(item.key, { signal });
+          if (etag === item.stamp && size !== item.size) {
+            await body[Symbol.asyncIterator]().return?.();
+            throw new UnavailableError(
+              `the object '${item.key}' was listed with ${item.size} bytes and came with ${size}, both of ETag ${etag}: import again`,
+              { facts: { bucket: place.bucket, key: item.key } },
+            );
+          }
           const { mtimeSeconds, mtimeNanos } = timeOf(modified);
-          return { entry: { mode: 0o644, uid: 0, gid: 0, mtimeSeconds, mtimeNanos }, stamp: etag, body };
+          return { entry: { mode: 0o644, uid: 0, gid: 0, mtimeSeconds, mtimeNanos }, stamp: etag, size, body };
         } catch (error) {
           if (error instanceof NotFoundError) return undefined;
           throw error;

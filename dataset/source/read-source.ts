@@ -1,6 +1,6 @@
 import type { Bucket } from '../bucket/bucket.ts';
 import type { SourceContent } from '../entry.ts';
-import { ConflictError, CorruptError, NotFoundError } from '../errors.ts';
+import { ConflictError, CorruptError, NotFoundError, UnavailableError } from '../errors.ts';
 
 export interface ReadSourceOptions {
   /** In bytes, within the object; all of it if not said. */
@@ -30,7 +30,9 @@ export async function* readSource(
     const object = await bucket.get(key, { ...condition, ...(!whole && { range }), signal });
     if (object.etag !== etag || object.size !== size) {
       await object.body[Symbol.asyncIterator]().return?.();
-      throw changedSource(content, `it has the ETag ${object.etag} and ${object.size} bytes`);
+      throw object.etag === etag
+        ? tornSource(content, `it came with ${object.size} bytes instead of ${size}, and the same ETag`)
+        : changedSource(content, `its ETag is ${object.etag}`);
     }
     for await (const block of object.body) {
       given += block.length;
@@ -40,7 +42,7 @@ export async function* readSource(
   } catch (error) {
     throw sourceFault(content, error);
   }
-  if (given !== wanted) throw changedSource(content, `it gave ${given} bytes instead of ${wanted}`);
+  if (given !== wanted) throw tornSource(content, `it gave ${given} bytes instead of ${wanted}`);
 }
 
 /** What a failure to read a source means: a condition that does not hold, or an object that is gone, is damage of the version. */
@@ -66,6 +68,13 @@ export function changedSource({ bucket, key, etag, version }: Reference, how: st
       'put it back as it was, or import again for a version of what is there',
     { cause, facts: { bucket, key, etag, version, source: true } },
   );
+}
+
+/** What is no change of the object: something on the way to it. */
+function tornSource({ bucket, key }: Reference, how: string): UnavailableError {
+  return new UnavailableError(`the object '${key}' in bucket '${bucket}' could not be read whole: ${how}; try again`, {
+    facts: { bucket, key },
+  });
 }
 
 export function lostSource({ bucket, key, etag, version }: Reference, cause?: unknown): CorruptError {
