@@ -81,10 +81,11 @@ export async function markAll(
   try {
     const reprieves = await readReprieves(repository, signal);
     await marker.markRoots(readRoots(repository, signal), rules);
-    await marker.markLoosely(readYoungVersions(repository, now - grace, signal));
+    await marker.markLoosely(readYoungVersions(repository, now - grace, signal), [], rules);
     await marker.markLoosely(
       reprieves.filter(({ kind }) => kind === 'version').map(({ id }) => id),
       reprieves.filter(({ kind }) => kind === 'root').map(({ id }) => id),
+      rules,
     );
     return marker;
   } catch (error) {

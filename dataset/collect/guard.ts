@@ -5,6 +5,7 @@ import { LarderError, NotFoundError, UnavailableError } from '../errors.ts';
 import { canonicalJson } from '../format/canonical-json.ts';
 import { versionKey } from '../keys.ts';
 import type { Repository } from '../repository.ts';
+import { readShallow } from '../shallow.ts';
 import { readVersion } from '../version.ts';
 import { findMissing } from './audit.ts';
 import { readState, type StoredState } from './state.ts';
@@ -123,15 +124,34 @@ async function secure(
   return state;
 }
 
-async function missingOf(repository: Repository, what: Publication, signal: AbortSignal | undefined) {
+/** The key of an object that is gone and that a version needs, or its ancestors. */
+async function missingOf(
+  repository: Repository,
+  what: Publication,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
   if ('root' in what) return await findMissing(repository, what.root, signal);
-  try {
-    const { root } = await readVersion(repository, what.version, signal);
-    return await findMissing(repository, root, signal);
-  } catch (error) {
-    if (error instanceof NotFoundError) return versionKey(what.version);
-    throw error;
+  const waiting: Digest[] = [what.version];
+  const seen = new Set(waiting);
+  const shallow = await readShallow(repository, signal);
+  for (let id = waiting.pop(); id !== undefined; id = waiting.pop()) {
+    try {
+      const { root, parents } = await readVersion(repository, id, signal);
+      // An ancestor that is there is whole: nothing of it was deleted before it.
+      const missing = id === what.version ? await findMissing(repository, root, signal) : undefined;
+      if (missing !== undefined) return missing;
+      if (shallow.has(id)) continue;
+      for (const parent of parents) {
+        if (seen.has(parent)) continue;
+        seen.add(parent);
+        waiting.push(parent);
+      }
+    } catch (error) {
+      if (error instanceof NotFoundError) return versionKey(id);
+      throw error;
+    }
   }
+  return undefined;
 }
 
 async function requireVersion(repository: Repository, version: Digest, signal: AbortSignal | undefined): Promise<void> {

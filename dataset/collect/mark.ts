@@ -51,6 +51,8 @@ export class Marker implements Disposable {
   readonly users: SortedRuns | undefined;
   /** Versions that stay without all of their parents, as far as rules cut histories short. */
   readonly cut: { readonly id: Digest; readonly parents: readonly Digest[] }[] = [];
+  /** Versions of which a parent is gone, among those that were marked loosely. */
+  readonly orphans = new Set<Digest>();
   readonly #repository: Repository;
   readonly #options: MarkerOptions;
   /** Roots of manifests of versions that were walked and are still to be followed. */
@@ -85,22 +87,37 @@ export class Marker implements Disposable {
     for await (const { kind, version } of roots) {
       steps.push({ id: version });
       if (rules !== undefined && kind === 'branch') steps.push(...(await this.#thin(version, rules, shallow)));
-      if (steps.length >= VERSIONS_AHEAD) await this.#walk(steps, rules, shallow);
+      if (steps.length >= VERSIONS_AHEAD) await this.#walk(steps, rules, shallow, false);
     }
-    await this.#walk(steps, rules, shallow);
+    await this.#walk(steps, rules, shallow, false);
     await this.#followRoots(false);
   }
 
-  /** Marks versions and roots of manifests that writers may be about to name. What is missing of them is passed over. */
-  async markLoosely(versions: AsyncIterable<Digest> | Iterable<Digest>, roots: Iterable<Digest> = []): Promise<void> {
-    const fresh = async (id: Digest) => (this.versions.has(id) ? undefined : await this.#readIfThere(id));
-    for await (const version of mapAhead(versions, VERSIONS_AHEAD, fresh))
-      if (version !== undefined) this.#addVersion(version);
+  /**
+   * Marks versions, with their ancestors as far as there are no rules, and roots of manifests, that writers may be about to name. What is missing of them is
+   * passed over.
+   */
+  async markLoosely(
+    versions: AsyncIterable<Digest> | Iterable<Digest>,
+    roots: Iterable<Digest>,
+    rules: KeepRules | undefined,
+  ): Promise<void> {
+    const steps: Step[] = [];
+    for await (const id of versions) {
+      if (!this.versions.has(id)) steps.push({ id });
+      if (steps.length >= VERSIONS_AHEAD) await this.#walk(steps, rules, new Set(), true);
+    }
+    await this.#walk(steps, rules, new Set(), true);
     for (const root of roots) this.#roots.addHex(root);
     await this.#followRoots(true);
   }
 
-  async #walk(steps: Step[], rules: KeepRules | undefined, shallow: ReadonlySet<Digest>): Promise<void> {
+  async #walk(
+    steps: Step[],
+    rules: KeepRules | undefined,
+    shallow: ReadonlySet<Digest>,
+    loosely: boolean,
+  ): Promise<void> {
     while (steps.length > 0) {
       this.#options.signal?.throwIfAborted();
       const batch = steps.splice(-VERSIONS_AHEAD).filter(({ id }) => !this.versions.has(id));
@@ -110,6 +127,10 @@ export class Marker implements Disposable {
         if (version === undefined) {
           // What a version was made from may be gone, and so may ancestors that were left out.
           if (isOrigin || (child !== undefined && shallow.has(child))) continue;
+          if (loosely) {
+            if (child !== undefined) this.orphans.add(child);
+            continue;
+          }
           throw this.#missing(id);
         }
         if (!this.#addVersion(version)) continue;

@@ -106,6 +106,7 @@ class Sweeper {
     // Where rules leave out parents, the mark that says so comes before they go.
     for (const { id, parents } of marker.cut)
       if (parents.some((parent) => !marker.versions.has(parent))) await markShallow(this.#repository, id, signal);
+    for (const id of marker.orphans) await markShallow(this.#repository, id, signal);
     for (const kind of COLLECTED) {
       const isMarked = markedOf(marker, kind);
       const isCondemned = followAsync(readLists(this.#repository, run, kind, amounts[kind].lists, signal));
@@ -160,7 +161,9 @@ class Sweeper {
     if (fresh.length === 0) return;
     using marker = new Marker(this.#repository, { temporary, signal });
     const of = (wanted: string) => fresh.filter(({ kind }) => kind === wanted).map(({ id }) => id);
-    await marker.markLoosely(of('version'), of('root'));
+    await marker.markLoosely(of('version'), of('root'), undefined);
+    // Their ancestors may have gone in an earlier turn.
+    for (const id of marker.orphans) await markShallow(this.#repository, id, signal);
     for (const id of marker.versions) this.#late.versions.add(id);
     for (const [kind, runs] of [
       ['segments', marker.segments],

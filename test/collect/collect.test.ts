@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -301,6 +301,18 @@ describe('a writer beside a collection', () => {
     expect(swept?.deleted.versions.objects).toBe(1);
     expect(swept?.reprieved.versions.objects).toBe(1);
     expect(await dataKeys(repository)).toEqual(await neededKeys(repository, [spared.id]));
+  });
+
+  it('that was slow finds the ancestors of its version: those of young versions stay', async () => {
+    const first = await maker.make(tree('a'));
+    age(directory, 2 * DAY);
+    await step();
+    const second = await maker.make(tree('b'), { parents: [first.id] });
+    utimesSync(join(directory, 'gc', 'state'), (Date.now() - 2 * DAY) / 1000, (Date.now() - 2 * DAY) / 1000);
+    expect((await step()).swept?.reprieved.versions.objects).toBe(1);
+    await writeTag(repository, 'birds', 'late', { version: second.id });
+    await collectAll();
+    expect(await dataKeys(repository)).toEqual(await neededKeys(repository, [first.id, second.id]));
   });
 
   it('takes the name back that took too long, where parts are gone', async () => {
