@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { deepDamage, namesIn, TestHistory } from '../../dataset/copy/test-history.ts';
 import { readBranch } from '../../dataset/refs.ts';
 import { initRepository, openRepository, type Repository } from '../../dataset/repository.ts';
 import { verifyRepository } from '../../dataset/verify.ts';
 import { collect } from '../support/collect.ts';
 import { describeRepositories } from '../support/repositories.ts';
+import { deepDamage, namesIn, TestHistory } from '../support/test-history.ts';
 
 const child = fileURLToPath(new URL('./copy-child.ts', import.meta.url));
 

@@ -1,13 +1,13 @@
 import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { collect } from '../../test/support/collect.ts';
-import type { Bucket } from '../bucket/bucket.ts';
-import type { Digest } from '../digest.ts';
-import { noise, randomizer } from '../import/test-tree.ts';
-import { importDirectory } from '../import.ts';
-import { listBranches, listTags } from '../refs.ts';
-import type { Repository } from '../repository.ts';
-import { type Damage, verifyRepository } from '../verify.ts';
+import type { Bucket } from '../../dataset/bucket/bucket.ts';
+import type { Digest } from '../../dataset/digest.ts';
+import { noise, randomizer } from '../../dataset/import/test-tree.ts';
+import { importDirectory } from '../../dataset/import.ts';
+import { listBranches, listTags } from '../../dataset/refs.ts';
+import type { Repository } from '../../dataset/repository.ts';
+import { type Damage, verifyRepository } from '../../dataset/verify.ts';
+import { collect } from './collect.ts';
 
 /** For tests: a directory that changes, and is imported as one version after another. */
 export class TestHistory {
