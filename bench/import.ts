@@ -114,7 +114,7 @@ export async function benchImport(scratch: string, options: ImportOptions): Prom
     borg: { first: 1 },
   };
   const steps = {
-    first: `import of ${(bytes / 1e9).toFixed(1)} GB`,
+    first: `import of ${Math.round(bytes / 1e6).toLocaleString('en-US')} MB`,
     again: 'the same again, unchanged',
     restore: 'checkout whole',
   } as const;

@@ -32,7 +32,7 @@ interface Taken extends Omit<Ran, 'openingRequests'> {
   readonly processSeconds: number;
 }
 
-/** As bin/larder starts Node. */
+/** As bin/larder starts Node; the code that it keeps compiled is kept here too. */
 const NODE_OPTIONS = ['--max-semi-space-size=4', '--heap-growing-percent=20'];
 
 const program = resolve(import.meta.dirname, 'scale', 'run.ts');
@@ -44,8 +44,11 @@ const program = resolve(import.meta.dirname, 'scale', 'run.ts');
 export async function benchScale(scratch: string, { sizes, s3 }: ScaleOptions): Promise<Report> {
   await using stack = new AsyncDisposableStack();
   const filesystem = stack.use(benchFilesystem(scratch, 'scale', 24));
-  const state = join(filesystem.directory, 'state');
-  mkdirSync(state);
+  const environment = {
+    LARDER_STATE: join(filesystem.directory, 'state'),
+    NODE_COMPILE_CACHE: join(filesystem.directory, 'code'),
+  };
+  for (const directory of Object.values(environment)) mkdirSync(directory);
   const stores = [directoryStore(filesystem.directory)];
   if (s3) stores.push(await s3Store(stack, filesystem.directory));
 
@@ -56,7 +59,7 @@ export async function benchScale(scratch: string, { sizes, s3 }: ScaleOptions): 
       for (const operation of Object.keys(operations) as OperationName[]) {
         store.takeCounts();
         const command = [process.execPath, ...NODE_OPTIONS, program, operation, location, String(entries)];
-        const { stdout, seconds: processSeconds } = await measure(command, { environment: { LARDER_STATE: state } });
+        const { stdout, seconds: processSeconds } = await measure(command, { environment });
         const { openingRequests, ...ran } = JSON.parse(stdout) as Ran;
         const counted = store.takeCounts();
         taken.push({
