@@ -102,8 +102,15 @@ export async function collect(options: CollectOptions): Promise<CollectResult> {
   }
   const now = await storeTime(repository, signal);
   await removeLeftovers(repository, now - grace, signal);
-  const { plan, state: condemned } = await condemn({ ...common, now, grace, repackBelow }, state);
-  return { swept, plan, waiting: waitingOf(condemned, now) };
+  try {
+    const { plan, state: condemned } = await condemn({ ...common, now, grace, repackBelow }, state);
+    return { swept, plan, waiting: waitingOf(condemned, now) };
+  } catch (error) {
+    // Somebody else condemned first; what this call swept is done all the same.
+    if (!(error instanceof ConflictError) || swept === undefined) throw error;
+    const other = await readState(repository, signal);
+    return { swept, waiting: waitingOf(other, other.modified) };
+  }
 }
 
 function waitingOf({ condemned }: GcState, since: number): CollectResult['waiting'] {
