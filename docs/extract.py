@@ -40,9 +40,9 @@ def show_names(repository):
         for kind in ("branches", "tags"):
             folder = os.path.join(datasets, dataset, kind)
             for name in sorted(os.listdir(folder) if os.path.isdir(folder) else []):
-                with open(os.path.join(folder, name)) as ref:
-                    version = json.load(ref)["version"]
-                print(urllib.parse.unquote(dataset) + "@" + urllib.parse.unquote(name), version)
+                version = version_of(os.path.join(folder, name))
+                if version is not None:
+                    print(urllib.parse.unquote(dataset) + "@" + urllib.parse.unquote(name), version)
 
 
 def resolve(repository, name):
@@ -51,10 +51,17 @@ def resolve(repository, name):
         return ref
     for kind in ("branches", "tags"):
         file = os.path.join(repository, "datasets", escaped(dataset), kind, escaped(ref or "main"))
-        if os.path.isfile(file):
-            with open(file) as content:
-                return json.load(content)["version"]
+        version = version_of(file) if os.path.isfile(file) else None
+        if version is not None:
+            return version
     sys.exit("there is no %s in %s" % (name, repository))
+
+
+def version_of(file):
+    """What a branch or a tag names; None for what some stores keep in the place of a deleted one."""
+    with open(file, "rb") as content:
+        ref = content.read()
+    return json.loads(ref)["version"] if ref.startswith(b"{") else None
 
 
 def escaped(name):
