@@ -145,8 +145,13 @@ describe('a repository', () => {
     expect(documents('repository', 'show')).toMatchObject([{ datasets: 0, objects: 0, bytes: 0 }]);
   });
 
-  it('is not made in a bucket yet, nor in a folder of something else', () => {
-    expect(larder('repository', 'init', 's3://bucket/prefix').status).toBe(2);
+  it('is not made in a store that nobody knows, with a parameter that nothing reads, nor in a folder of something else', () => {
+    const store = larder('repository', 'init', 'ftp://bucket/prefix');
+    expect(store.status).toBe(2);
+    expect(store.stderr).toContain('ftp://');
+    const parameter = larder('repository', 'init', 's3://bucket/prefix?regoin=eu-central-1');
+    expect(parameter.status).toBe(2);
+    expect(parameter.stderr).toContain("'region'");
     expect(larder('repository', 'init', '/usr').status).toBe(2);
   });
 });
