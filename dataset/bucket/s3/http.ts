@@ -92,12 +92,25 @@ export class Wire {
       socket.once('connect', over);
       sent.once('close', over);
     });
-    const watched = () => {
-      // What has come and is not yet read is the reader's slowness.
-      if ((answer()?.readableLength ?? 0) > 0) sent.setTimeout(stall, watched);
-      else end(timeout(`nothing sent or received for ${stall} ms`));
-    };
-    sent.setTimeout(stall, watched);
+    sent.on('socket', (socket) => {
+      // By the socket's own event: the request's is given once, however often its timer is set again.
+      const watched = () => {
+        // What has come and is not yet read is the reader's slowness.
+        if ((answer()?.readableLength ?? 0) > 0) socket.setTimeout(stall);
+        else end(timeout(`nothing sent or received for ${stall} ms`));
+      };
+      const begin = () => {
+        if (!sent.destroyed) socket.setTimeout(stall);
+      };
+      socket.on('timeout', watched);
+      if (socket.connecting) socket.once('connect', begin);
+      else begin();
+      sent.once('close', () => {
+        socket.off('timeout', watched);
+        socket.off('connect', begin);
+        socket.setTimeout(0);
+      });
+    });
   }
 }
 
