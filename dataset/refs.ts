@@ -65,7 +65,9 @@ export async function moveBranch(
   validateName('branch', branch);
   const { expect, version, via } = options;
   const isNew = expect === 'absent';
-  if (isNew) await refuseOther(repository, dataset, 'tag', branch);
+  // Asked while the rest is: it is heard before the branch is written.
+  const isFree = isNew ? refuseOther(repository, dataset, 'tag', branch) : Promise.resolve();
+  isFree.catch(() => {});
   const before =
     typeof expect !== 'string' ? expect : isNew ? undefined : await readBranch(repository, dataset, branch);
   refuseProtected(dataset, branch, before, via);
@@ -78,10 +80,11 @@ export async function moveBranch(
       repository,
       key,
       { version, moved, ...protect },
-      { condition, before, guarding: options },
+      { condition, before, isFree, guarding: options },
     );
     return { name: branch, version, moved, ...protect, etag };
   } catch (error) {
+    await isFree;
     if (!(error instanceof ConflictError)) throw error;
     throw await movedMeanwhile(repository, dataset, branch, isNew, error);
   }
@@ -94,13 +97,16 @@ async function putRef(
   options: {
     readonly condition: PutOptions['condition'];
     readonly before?: StoredRef;
+    /** What must have come to pass before the name is given. */
+    readonly isFree: Promise<void>;
     readonly guarding: Guarding;
   },
 ): Promise<string> {
   const { bucket } = repository;
-  const { condition, before, guarding } = options;
+  const { condition, before, isFree, guarding } = options;
   let etag = '';
   const put = async () => {
+    await isFree;
     etag = await bucket.put(key, encodeRef(ref), { condition });
     return etag;
   };
@@ -178,15 +184,17 @@ export async function writeTag(
   validateName('dataset', dataset);
   validateName('tag', tag);
   const { version, force = false } = options;
-  await refuseOther(repository, dataset, 'branch', tag);
+  const isFree = refuseOther(repository, dataset, 'branch', tag);
+  isFree.catch(() => {});
   const moved = new Date().toISOString();
   const key = refKey(dataset, 'tag', tag);
   try {
     const before = force ? await readTag(repository, dataset, tag) : undefined;
     const condition = force ? undefined : 'absent';
-    const etag = await putRef(repository, key, { version, moved }, { condition, before, guarding: options });
+    const etag = await putRef(repository, key, { version, moved }, { condition, before, isFree, guarding: options });
     return { name: tag, version, moved, etag };
   } catch (error) {
+    await isFree;
     if (!(error instanceof ConflictError)) throw error;
     const now = await readTag(repository, dataset, tag);
     if (now?.version === version) return now;

@@ -63,14 +63,20 @@ export async function guardPublish<T>(
 ): Promise<T> {
   const { signal, undo } = options;
   let clock = startClock();
-  let state = await readState(repository, signal);
+  // A version is the first of its parts to be deleted, and is written last: while nobody sweeps, one that is there is whole.
+  const look = () => Promise.all(what.map((each) => ('version' in each ? hasVersion(repository, each, signal) : true)));
+  let state: StoredState;
+  let present: boolean[];
+  [state, present] = await Promise.all([readState(repository, signal), look()]);
   const isQuiet = state.phase !== 'sweeping' && isStill(options.since ?? state, state);
   if (!isQuiet) {
     state = await secure(repository, what, options.since, signal);
     clock = startClock();
+  } else {
+    // The two looks are one moment, unless one of them took long.
+    if (clock() >= QUICK) present = await look();
+    for (const [at, each] of what.entries()) if (!present[at]) throw noVersion(repository, each);
   }
-  // A version is the first of its parts to be deleted, and is written last: while nobody sweeps, one that is there is whole.
-  else for (const each of what) if ('version' in each) await requireVersion(repository, each.version, signal);
   const result = await publish();
   if (clock() < QUICK) return result;
   const after = await readState(repository, signal);
@@ -154,9 +160,17 @@ async function missingOf(
   return undefined;
 }
 
-async function requireVersion(repository: Repository, version: Digest, signal: AbortSignal | undefined): Promise<void> {
-  if ((await repository.bucket.head(versionKey(version), signal)) !== undefined) return;
-  throw new NotFoundError(
+async function hasVersion(
+  repository: Repository,
+  { version }: { readonly version: Digest },
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  return (await repository.bucket.head(versionKey(version), signal)) !== undefined;
+}
+
+function noVersion(repository: Repository, what: Publication): NotFoundError {
+  const version = 'version' in what ? what.version : what.root;
+  return new NotFoundError(
     `version ${version} is not in the repository ${repository.location}; a version that no name leads to is collected after a while`,
     { facts: { version } },
   );
