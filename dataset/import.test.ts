@@ -454,17 +454,31 @@ describeRepositories('importing', (make, kind) => {
 
       it('leaves out a file that goes before it is read, and finds it when it is back', async () => {
         for (let i = 0; i < 2000; i++) write(`d${i % 20}/f${i}`, `${i} `.repeat(200));
-        const script = 'while :; do for i in "$1"/d1*/f*5; do mv "$i" "$i.away"; mv "$i.away" "$i"; done; done';
-        const child = spawn('bash', ['-c', script, 'bash', source], { detached: true });
-        try {
-          for (let i = 0; i < 3; i++) await run();
-        } finally {
-          // The whole group: an `mv` that outlives its shell would change the directory once more.
-          process.kill(-child.pid!, 'SIGKILL');
-          await new Promise((resolve) => child.once('exit', resolve));
+        // One process that renames by itself: when it has ended, nothing changes the directory any more.
+        const script = `
+          const { readdirSync, renameSync } = require('node:fs');
+          const { join } = require('node:path');
+          const source = process.argv[1];
+          const files = readdirSync(source, { recursive: true }).filter((path) => /^d1.*5$/.test(path));
+          console.log('began');
+          for (;;) for (const file of files) {
+            const path = join(source, file);
+            renameSync(path, path + '.away');
+            renameSync(path + '.away', path);
+          }`;
+        for (let round = 0; round < 5; round++) {
+          const child = spawn(process.execPath, ['-e', script, source], { stdio: ['ignore', 'pipe', 'inherit'] });
+          const ended = new Promise((resolve) => child.once('exit', resolve));
+          try {
+            await new Promise((resolve) => child.stdout.once('data', resolve));
+            for (let i = 0; i < 3; i++) await run();
+          } finally {
+            child.kill('SIGKILL');
+            await ended;
+          }
+          await settle();
+          await expectRoundTrip((await run()).version.root);
         }
-        await settle();
-        await expectRoundTrip((await run()).version.root);
       });
     });
 });

@@ -80,6 +80,8 @@ export interface Piece {
   /** Entries that were looked at. */
   readonly seen: number;
   readonly skipped: Skipped;
+  /** Whether a name that was listed was gone when it was looked at. It may be back, in the very same place of the listing. */
+  readonly lost: boolean;
   /** What to keep of this stretch, where that differs from what is kept. */
   readonly keep: Uint8Array<ArrayBuffer> | undefined;
 }
@@ -96,7 +98,7 @@ export interface ScannedDirectory {
   readonly vanished: boolean;
   /** Its own attributes in `user.`. */
   readonly xattrs: readonly Xattr[] | undefined;
-  /** SHA-256 of its raw listing, in hexadecimal; empty where something vanished, so that it equals no listing. */
+  /** SHA-256 of its raw listing, in hexadecimal. */
   readonly digest: string;
   /** Whether the listing is the kept one, so that the kept pieces stand. */
   readonly listed: 'as kept' | 'anew';
@@ -212,14 +214,16 @@ export class Scanner {
     const old = all === undefined || asKept ? all : clip(all, stretch);
     if (asKept && old === undefined) throw new Error('a kept listing went while it was used');
     const names = stretch.names ?? old!.names;
-    const found = this.#examine(fd, path, names, asKept ? old!.count : countNames(names));
+    const listed = asKept ? old!.count : countNames(names);
+    const found = this.#examine(fd, path, names, listed);
     const skipped = countSkipped(found);
     const sameNames = old !== undefined && Buffer.compare(found.names, old.names) === 0;
     const { changed, ...piece } = sameNames ? this.#compare(fd, path, found, old) : this.#merge(fd, path, found, old);
     // The kept pieces are cut elsewhere: they are written anew.
     const moved = kept.length !== 1 || kept[0]!.first !== stretch.first || kept[0]!.listing.count !== old!.count;
     const keep = changed || moved ? encodeListing(this.#trusted(found)) : undefined;
-    return { ...piece, seen: found.count, skipped, keep: keep && new Uint8Array(keep) };
+    const lost = found.count < listed;
+    return { ...piece, seen: found.count, skipped, lost, keep: keep && new Uint8Array(keep) };
   }
 
   /** statx(2) of every name. Names that are gone are left out. */

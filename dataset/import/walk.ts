@@ -59,6 +59,8 @@ interface Item {
   names: readonly ByteString[];
   /** Directories in this piece, or a directory's stretches. */
   below: readonly Item[];
+  /** Of a directory's stretches: whether a name was lost in one. */
+  lost: boolean;
   /** Neighbours among items that are not done, in path order. */
   previous: Item | undefined;
   next: Item | undefined;
@@ -104,7 +106,13 @@ class Walk {
       onSeen(piece.seen, piece.skipped);
       const first = stretch?.first ?? ('' as ByteString);
       if (piece.keep) onKeep({ directory: path, first, until: stretch?.until, listing: piece.keep });
-      if (scanned?.listed === 'anew') onListed(path, scanned.digest);
+      if (stretch !== undefined) stack.at(-2)!.item.lost ||= piece.lost;
+      else tell(path, scanned!, piece.lost);
+    };
+    /** What is kept of a directory of which something was lost must not be taken for what is there, whatever its listing is next time. */
+    const tell = (path: ByteString, { listed, digest }: ScannedDirectory, lost: boolean) => {
+      if (lost) onListed(path, '');
+      else if (listed === 'anew') onListed(path, digest);
     };
 
     await enter(root);
@@ -124,7 +132,7 @@ class Walk {
         const stretch = current.below[top.at++];
         if (stretch !== undefined) await enter(stretch);
         else {
-          if (current.scanned?.listed === 'anew') onListed(current.path, current.scanned.digest);
+          tell(current.path, current.scanned!, current.lost);
           forget(current);
           stack.pop();
         }
@@ -279,6 +287,7 @@ function item(path: ByteString, stretch?: Stretch): Item {
     piece: undefined,
     names: [],
     below: [],
+    lost: false,
     previous: undefined,
     next: undefined,
   };
