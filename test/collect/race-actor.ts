@@ -1,6 +1,8 @@
+import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { createVolume, deleteVolume, listVolumes } from '../../controller/volumes.ts';
+import { bufferOf, textOf } from '../../dataset/byte-string.ts';
 import { isCollected } from '../../dataset/collect/guard.ts';
 import { readState } from '../../dataset/collect/state.ts';
 import { collect } from '../../dataset/collect.ts';
@@ -22,8 +24,8 @@ import { openRepository, type Repository } from '../../dataset/repository.ts';
 import { readVersion } from '../../dataset/version.ts';
 
 /*
- * For tests: one who uses a repository, in a process of its own: `collector`, `writer`, `namer` or `reader`. Does what that does at random, for a
- * while. Prints what it did in one line; fails where anything failed that may not.
+ * For tests: one who uses a repository, in a process of its own: `collector`, `writer`, `namer`, `reader` or `mounter`. Does what that does at random, for
+ * a while. Prints what it did in one line; fails where anything failed that may not.
  */
 const [kind, location, sources, own, seed, milliseconds] = process.argv.slice(2) as string[];
 const DATASET = 'birds';
@@ -66,6 +68,8 @@ async function write(): Promise<void> {
 
 /** Makes and removes names and volumes. */
 async function name(): Promise<void> {
+  // As many names are made as are removed: else there is soon nothing left to lose.
+  await new Promise((resolve) => setTimeout(resolve, 200));
   const all = await branches();
   const act = random(10);
   if (act < 4 && all.length > 0) {
@@ -118,6 +122,59 @@ async function isSteady(repository: Repository, name: string, version: string): 
   return false;
 }
 
+const program = join(import.meta.dirname, '..', '..', 'bin', 'larder');
+
+function larder(...args: readonly string[]): { readonly status: number | null; readonly stdout: string } {
+  const env = {
+    ...process.env,
+    LARDER_REPOSITORY: location,
+    LARDER_CACHE: join(own!, 'cache'),
+    LARDER_RUNTIME: join(own!, 'run'),
+  };
+  const { status, stdout, stderr } = spawnSync(program, args, { env, encoding: 'utf8' });
+  // What was deleted in between is not there; everything else must go well.
+  if (status !== 0 && status !== 3) throw new Error(`larder ${args.join(' ')} ended with ${status}: ${stderr}`);
+  return { status, stdout };
+}
+
+/** Mounts what a volume pins, and reads all of it through the kernel, with nothing cached: whatever is deleted meanwhile, it is there. */
+async function mount(): Promise<void> {
+  const ref = pick(await branches());
+  if (ref === undefined) return;
+  const target = join(own!, 'mounted');
+  const source = { dataset: DATASET, ref: ref.name };
+  const volume = await createVolume(repository, { name: 'pvc-mounter', kind: 'pinned', source, capacity: {} });
+  try {
+    await writeTag(repository, DATASET, 'mounted', { version: volume.version, force: true });
+    if (larder('mount', `${DATASET}@mounted`, target).status !== 0) return;
+    const { root } = await readVersion(repository, volume.version);
+    for await (const entries of readEntries(repository, root))
+      for (const entry of entries) {
+        if (entry.type !== 'file') continue;
+        const bytes = fs.readFileSync(Buffer.concat([Buffer.from(`${target}/`), bufferOf(entry.path)]));
+        let at = 0;
+        for await (const block of readFile(repository, entry, { root })) {
+          if (!bytes.subarray(at, at + block.length).equals(block))
+            throw new Error(`${textOf(entry.path)} reads wrong`);
+          at += block.length;
+        }
+        count('bytes read through a mount', bytes.length);
+      }
+    count('mounts read');
+  } finally {
+    larder('unmount', target);
+    larder('cache', 'evict');
+    await deleteVolume(repository, volume.id);
+  }
+}
+
+function endDaemon(): void {
+  const { status, stdout } = larder('status', '--json');
+  if (status !== 0) return;
+  const { pid, keeperPid } = JSON.parse(stdout) as { pid: number; keeperPid?: number };
+  for (const each of [pid, keeperPid]) if (each !== undefined) process.kill(each, 'SIGTERM');
+}
+
 async function sweepOnce(): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, 300));
   const { swept, plan } = await collect({ repository, grace: 1_000, timing: { lease: 60_000 } });
@@ -132,9 +189,13 @@ async function sweepOnce(): Promise<void> {
 const mine = join(own!, 'mine');
 fs.mkdirSync(mine, { recursive: true });
 fs.writeFileSync(join(mine, 'f'), 'mine');
-const acts = { collector: sweepOnce, writer: write, namer: name, reader: read };
+const acts = { collector: sweepOnce, writer: write, namer: name, reader: read, mounter: mount };
 const isOver = async () => Date.now() >= end && (kind !== 'collector' || (await readState(repository)).turn > 0);
 // Collectors go on until one of them has deleted something, or all of this shows nothing.
-while (!(await isOver())) await tolerant(acts[kind as keyof typeof acts]);
+try {
+  while (!(await isOver())) await tolerant(acts[kind as keyof typeof acts]);
+} finally {
+  if (kind === 'mounter') endDaemon();
+}
 await repository.bucket.close();
 console.log(JSON.stringify({ kind, ...counts }));

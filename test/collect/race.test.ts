@@ -13,11 +13,12 @@ import { readFile } from '../../dataset/read-file.ts';
 import { initRepository } from '../../dataset/repository.ts';
 import { verifyRepository } from '../../dataset/verify.ts';
 import { readVersion } from '../../dataset/version.ts';
+import { canMount } from '../support/privilege.ts';
 import { describeRepositories } from '../support/repositories.ts';
 
 /** How long they race, in seconds; minutes of it find more. */
 const SECONDS = Number(process.env.LARDER_TEST_RACE_SECONDS ?? 12);
-const ACTORS = ['collector', 'collector', 'writer', 'writer', 'namer', 'reader'] as const;
+const ACTORS = ['collector', 'collector', 'writer', 'writer', 'namer', 'reader', ...(canMount ? ['mounter'] : [])];
 
 const actor = fileURLToPath(new URL('./race-actor.ts', import.meta.url));
 
@@ -27,7 +28,7 @@ interface Outcome {
   readonly complained: string;
 }
 
-describeRepositories('collections that race with imports, deletions, clones, volumes and readers', (make) => {
+describeRepositories('collections that race with imports, deletions, clones, volumes, readers and mounts', (make) => {
   let top: string;
 
   beforeAll(() => {
