@@ -2,10 +2,9 @@ import type { ByteString } from './byte-string.ts';
 import { type DifferenceKind, differenceOf, diffVersions } from './diff.ts';
 import type { Digest } from './digest.ts';
 import type { Entry } from './entry.ts';
-import { NotFoundError } from './errors.ts';
 import { findEntry } from './manifest.ts';
 import type { Repository } from './repository.ts';
-import { readVersion, type Version } from './version.ts';
+import { findVersion, readVersion, type Version } from './version.ts';
 
 /**
  * A version and all that lead to it, each once; each after the one that it was found from, and otherwise newest first. Where a parent was
@@ -26,7 +25,7 @@ export async function* log(
     for (const parent of next.parents) {
       if (met.has(parent)) continue;
       met.add(parent);
-      const before = await readIfThere(repository, parent, signal);
+      const before = await findVersion(repository, parent, signal);
       if (before === undefined) onMissing?.(parent, next);
       else ready.push(before);
     }
@@ -55,26 +54,13 @@ export async function* pathHistory(
     const entry = await findEntry(repository, each.root, path, signal);
     let change: DifferenceKind | undefined = entry === undefined ? undefined : 'added';
     for (const id of each.parents) {
-      const parent = await readIfThere(repository, id, signal);
+      const parent = await findVersion(repository, id, signal);
       if (parent === undefined) continue;
       change = await changeOf(repository, parent.root, each.root, path, entry, signal);
       // A merge that took one side as it was changed nothing.
       if (change === undefined) break;
     }
     if (change !== undefined) yield { version: each, change, entry };
-  }
-}
-
-async function readIfThere(
-  repository: Repository,
-  id: Digest,
-  signal: AbortSignal | undefined,
-): Promise<Version | undefined> {
-  try {
-    return await readVersion(repository, id, signal);
-  } catch (error) {
-    if (error instanceof NotFoundError) return undefined;
-    throw error;
   }
 }
 

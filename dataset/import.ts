@@ -19,7 +19,7 @@ import { findEntry } from './manifest.ts';
 import { readBranch, readTag, writeTag } from './refs.ts';
 import type { Repository } from './repository.ts';
 import { Pool } from './threads/pool.ts';
-import { type Origin, readVersion, type Version } from './version.ts';
+import { findVersion, type Origin, type Version } from './version.ts';
 
 export interface ImportOptions {
   readonly repository: Repository;
@@ -181,7 +181,7 @@ export async function findAncestor(repository: Repository, head: Digest, wanted:
   const queue = [head];
   const seen = new Set<Digest>(queue);
   for (let i = 0; i < queue.length && i < ANCESTORS; i++) {
-    const version = await readIfThere(repository, queue[i]!);
+    const version = await findVersion(repository, queue[i]!);
     // Histories may be cut short.
     if (version === undefined) continue;
     if (version.id === wanted) return version;
@@ -192,15 +192,6 @@ export async function findAncestor(repository: Repository, head: Digest, wanted:
       }
   }
   return undefined;
-}
-
-async function readIfThere(repository: Repository, id: Digest): Promise<Version | undefined> {
-  try {
-    return await readVersion(repository, id);
-  } catch (error) {
-    if (error instanceof NotFoundError) return undefined;
-    throw error;
-  }
 }
 
 /** The root directory's entry, and all that shows whether it is as it was. */

@@ -1,8 +1,7 @@
 import type { Digest } from './digest.ts';
-import { NotFoundError } from './errors.ts';
 import { resolveName } from './refs.ts';
 import type { Repository } from './repository.ts';
-import { type Origin, readVersion, type Version } from './version.ts';
+import { findVersion, type Origin, type Version } from './version.ts';
 
 /** The versions that `NAME[@REF]`s mean now, each once, as a new version's origins. */
 export async function resolveOrigins(repository: Repository, names: readonly string[]): Promise<Origin[]> {
@@ -77,12 +76,7 @@ class Reader {
 
   async read(id: Digest): Promise<Version | undefined> {
     this.#left--;
-    try {
-      return await readVersion(this.#repository, id, this.#signal);
-    } catch (error) {
-      if (error instanceof NotFoundError) return undefined;
-      throw error;
-    }
+    return await findVersion(this.#repository, id, this.#signal);
   }
 
   /** The nearest version before one that tells what it was made from, parents in turn; `limit` where none was found in time. */

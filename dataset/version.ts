@@ -23,6 +23,20 @@ export async function readVersion(repository: Repository, id: Digest, signal?: A
   }
 }
 
+/** The version; undefined where it is not there: histories may be cut short. */
+export async function findVersion(
+  repository: Repository,
+  id: Digest,
+  signal?: AbortSignal,
+): Promise<Version | undefined> {
+  try {
+    return await readVersion(repository, id, signal);
+  } catch (error) {
+    if (error instanceof NotFoundError) return undefined;
+    throw error;
+  }
+}
+
 /** Stores a version. What it names must be stored already. */
 export async function writeVersion(repository: Repository, fields: VersionFields): Promise<Version> {
   const { version, object } = encodeVersion({ ...fields, time: fields.time ?? new Date().toISOString() });

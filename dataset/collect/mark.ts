@@ -9,7 +9,7 @@ import { mapAhead } from '../map-ahead.ts';
 import type { Repository } from '../repository.ts';
 import { Keeper, type KeepRules } from '../retention.ts';
 import { readShallow } from '../shallow.ts';
-import { readVersion, type Version } from '../version.ts';
+import { findVersion, type Version } from '../version.ts';
 import { DigestSet } from './digest-set.ts';
 import type { Root } from './roots.ts';
 import { difference, SortedRuns } from './sorted-runs.ts';
@@ -121,7 +121,9 @@ export class Marker implements Disposable {
     while (steps.length > 0) {
       this.#options.signal?.throwIfAborted();
       const batch = steps.splice(-VERSIONS_AHEAD).filter(({ id }) => !this.versions.has(id));
-      const versions = await Promise.all(batch.map(({ id }) => this.#readIfThere(id)));
+      const versions = await Promise.all(
+        batch.map(({ id }) => findVersion(this.#repository, id, this.#options.signal)),
+      );
       for (const [i, version] of versions.entries()) {
         const { id, child, isOrigin } = batch[i]!;
         if (version === undefined) {
@@ -149,7 +151,7 @@ export class Marker implements Disposable {
     let child: Digest | undefined;
     for (let id: Digest | undefined = head; id !== undefined && !keeper.isDone; ) {
       this.#options.signal?.throwIfAborted();
-      const version: Version | undefined = await this.#readIfThere(id);
+      const version: Version | undefined = await findVersion(this.#repository, id, this.#options.signal);
       if (version === undefined) {
         if (child !== undefined && shallow.has(child)) break;
         throw this.#missing(id);
@@ -166,15 +168,6 @@ export class Marker implements Disposable {
     this.#roots.addHex(root);
     this.#report();
     return true;
-  }
-
-  async #readIfThere(id: Digest): Promise<Version | undefined> {
-    try {
-      return await readVersion(this.#repository, id, this.#options.signal);
-    } catch (error) {
-      if (error instanceof NotFoundError) return undefined;
-      throw error;
-    }
   }
 
   #missing(id: Digest): CorruptError {

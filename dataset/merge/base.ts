@@ -1,7 +1,7 @@
 import type { Digest } from '../digest.ts';
-import { InvalidError, NotFoundError } from '../errors.ts';
+import { InvalidError } from '../errors.ts';
 import type { Repository } from '../repository.ts';
-import { readVersion, type Version } from '../version.ts';
+import { findVersion, readVersion, type Version } from '../version.ts';
 
 /** Which of two histories a version is in, and whether it leads to one that is in both. */
 const OURS = 1;
@@ -61,7 +61,7 @@ export async function findMergeBases(
     queue.splice(at, 0, node);
   };
   const read = async (id: Digest): Promise<Node | undefined> => {
-    const version = await readIfThere(repository, id, signal);
+    const version = await findVersion(repository, id, signal);
     return version && { id, time: version.time, parents: version.parents, flags: 0, queued: false };
   };
 
@@ -80,17 +80,4 @@ export async function findMergeBases(
   }
   const bases = await Promise.all(best().map(({ id }) => readVersion(repository, id, signal)));
   return bases.sort((a, b) => (a.time < b.time ? 1 : a.time > b.time ? -1 : a.id < b.id ? -1 : 1));
-}
-
-async function readIfThere(
-  repository: Repository,
-  id: Digest,
-  signal: AbortSignal | undefined,
-): Promise<Version | undefined> {
-  try {
-    return await readVersion(repository, id, signal);
-  } catch (error) {
-    if (error instanceof NotFoundError) return undefined;
-    throw error;
-  }
 }
