@@ -25,6 +25,12 @@ const owners: Record<string, RegExp> = {
   commander: /^cli\//,
   '@aws-sdk/client-s3': /^dataset\/bucket\/s3/,
   '@kubernetes/client-node': /^controller\//,
+  pino: /^(cli|node)\//,
+  'prom-client': /^node\//,
+  '@opentelemetry/api': /^node\//,
+  '@opentelemetry/sdk-trace': /^node\//,
+  '@opentelemetry/resources': /^node\//,
+  '@opentelemetry/exporter-trace-otlp-http': /^node\//,
 };
 
 interface Import {
