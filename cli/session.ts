@@ -1,6 +1,9 @@
 import type { Command } from 'commander';
 import type { Repository } from '../dataset/repository.ts';
+import type { LogFormat, Logger } from '../node/log.ts';
 import { type Environment, type Machine, readEnvironment } from './environment.ts';
+import { readLogSettings } from './log-settings.ts';
+import { type NodeSettings, readNodeSettings } from './node-settings.ts';
 import { createOutput, type Output, type Stream, wantsColor } from './output.ts';
 
 /** The process around the program, passed in so that nothing reaches for it. */
@@ -26,6 +29,10 @@ export interface Session {
   readonly signal: AbortSignal;
   /** Opens the repository that the environment names. */
   openRepository(): Promise<Repository>;
+  /** What the environment says of a node's daemon. Throws InvalidError where that makes no sense. */
+  nodeSettings(): NodeSettings;
+  /** A daemon's log, on standard error. Throws InvalidError where the environment's settings of it make no sense. */
+  openLog(component: string, format?: LogFormat): Promise<Logger>;
 }
 
 /** Makes a command's session when the arguments are parsed. */
@@ -47,6 +54,15 @@ export function createStart(host: Host, ends: AsyncDisposableStack): Start {
       environment,
       output,
       signal: host.signal,
+      nodeSettings: () => readNodeSettings(host.env),
+      openLog: async (component, format) => {
+        const terminal = host.stderr.isTTY === true;
+        const settings = readLogSettings(host.env, { format, json: options.json === true, terminal });
+        const { createLogger } = await import('../node/log.ts');
+        const log = createLogger({ ...settings, component, write: (text) => host.stderr.write(text) });
+        ends.defer(() => log[Symbol.dispose]());
+        return log;
+      },
       openRepository: async () => {
         // Loaded when it is needed: help and wrong use must not wait for it.
         const { openRepository } = await import('../dataset/repository.ts');

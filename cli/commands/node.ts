@@ -21,9 +21,10 @@ export function addNode(program: Command, start: Start): void {
     .action(async (options: { readonly controller?: boolean }, command: Command) => {
       const session = start(command);
       const { environment, output, signal } = session;
+      const settings = session.nodeSettings();
       const { startNode } = await import('../../node/daemon.ts');
       const { cache, runtime } = environment;
-      await using running = await startNode({ cache, runtime, onWarning: (text) => output.warn(text) });
+      await using running = await startNode({ ...settings, cache, runtime, onWarning: (text) => output.warn(text) });
       output.note(`serving this node: cache ${cache}, runtime ${runtime}`);
       for (const line of lackLines(await kernelReport(environment))) output.warn(line);
       await using _csi = await serveCsi(session, running.node.volumes, options.controller === true);

@@ -1,0 +1,20 @@
+import { describe, expect, it } from 'vitest';
+import { InvalidError } from '../dataset/errors.ts';
+import { bytes, choice, readNodeSettings } from './node-settings.ts';
+
+describe('what the environment says of a node', () => {
+  it('is left out where it says nothing', () => {
+    expect(readNodeSettings({ LARDER_DEADLINE: '' })).toEqual({});
+  });
+
+  it('is read with its units', () => {
+    expect(readNodeSettings({ LARDER_DEADLINE: '90s' })).toEqual({ deadline: 90_000 });
+    expect(bytes({ A: '64M' }, 'A')).toBe(64 * 2 ** 20);
+    expect(choice({ A: 'off' }, 'A', ['auto', 'off'])).toBe('off');
+  });
+
+  it('is refused by its name where it makes no sense', () => {
+    expect(() => readNodeSettings({ LARDER_DEADLINE: 'soon' })).toThrow(/LARDER_DEADLINE must be .*30s.* not 'soon'/);
+    expect(() => choice({ A: 'on' }, 'A', ['auto', 'off'])).toThrow(InvalidError);
+  });
+});
