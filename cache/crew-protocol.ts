@@ -11,6 +11,8 @@ export interface CrewStart {
   readonly layout: Layout;
   readonly writerName: string;
   readonly bootId: string;
+  /** For `openRoom`; without it, there is room without a limit. */
+  readonly room?: SharedArrayBuffer;
   /** For `PortBuckets`. */
   readonly buckets: MessagePort;
 }
@@ -55,7 +57,7 @@ export type CrewOrder =
   | { readonly urgent: Digest }
   | { readonly calm: Digest }
   | { readonly abort: number }
-  | { readonly stageMap: number; readonly bytes: SharedArrayBuffer }
+  | { readonly stageMap: number; readonly file: string; readonly root: Digest }
   | { readonly dropStageMap: number }
   | { readonly close: true };
 
@@ -63,4 +65,5 @@ export type CrewOrder =
 export type CrewReport =
   | { readonly placed: readonly Placed[] }
   | { readonly retired: string }
-  | { readonly done: number; readonly error?: ThreadError };
+  /** `read`: how many bytes it read of a repository that it opened itself. */
+  | { readonly done: number; readonly read: number; readonly error?: ThreadError };

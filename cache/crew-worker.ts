@@ -1,19 +1,22 @@
 /** A worker thread of the cache: reads packs, checks what is in them, and writes objects. Its work comes from `Crew`. */
 import { parentPort, workerData } from 'node:worker_threads';
+import type { Bucket } from '../dataset/bucket/bucket.ts';
 import type { Digest } from '../dataset/digest.ts';
+import { isErrno, LarderError } from '../dataset/errors.ts';
 import { openRepository, type Repository } from '../dataset/repository.ts';
 import { toThreadError } from '../dataset/threads/thread-error.ts';
 import { PortBuckets } from './bucket-port.ts';
 import type { CrewOrder, CrewReport, CrewStart } from './crew-protocol.ts';
 import { assembleFile, fetchSource, unpack } from './jobs.ts';
 import { ObjectWriter } from './object-writer.ts';
-import { StageMap } from './stage-map.ts';
+import { openRoom } from './room.ts';
+import { loadStageMap, type StageMap } from './stage-map.ts';
 
 /** How long without work until the journal is given up to be sealed, in milliseconds. */
 const IDLE = 5_000;
 
 const port = parentPort!;
-const { layout, writerName, bootId, buckets } = workerData as CrewStart;
+const { layout, writerName, bootId, room, buckets } = workerData as CrewStart;
 const report = (message: CrewReport) => port.postMessage(message);
 const portBuckets = new PortBuckets(buckets);
 const maps = new Map<number, StageMap>();
@@ -27,6 +30,7 @@ const writer = new ObjectWriter({
   layout,
   name: writerName,
   bootId,
+  room: room && openRoom(room),
   onPlaced: (placed) => report({ placed }),
   onRetired: (retired) => report({ retired }),
 });
@@ -61,18 +65,37 @@ function start(order: JobOrder): void {
 }
 
 async function work({ job, repository, task }: JobOrder, signal: AbortSignal): Promise<void> {
+  let read = 0;
+  const count = (bytes: number) => {
+    read += bytes;
+  };
   try {
     const source = repository.direct
-      ? await opened(repository.location)
+      ? countReads(await opened(repository.location), count)
       : { ...repository, bucket: portBuckets.bucket(job, repository.location, signal) };
     if (task.kind === 'pack')
       await unpack({ repository: source, pack: task.pack, writer, isWanted, isUrgent: (id) => urgent.has(id) });
     else if (task.kind === 'source') await fetchSource({ bucket: source.bucket, ...task, writer, signal });
     else await assembleFile({ repository: source, id: task.id, parts: task.parts, writer, signal });
-    report({ done: job });
+    report({ done: job, read });
   } catch (error) {
-    report({ done: job, error: toThreadError(error) });
+    report({ done: job, read, error: toThreadError(error) });
   }
+}
+
+function countReads(repository: Repository, count: (bytes: number) => void): Repository {
+  const { bucket } = repository;
+  async function* counted(body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    for await (const block of body) {
+      count(block.length);
+      yield block;
+    }
+  }
+  const get: Bucket['get'] = async (key, options) => {
+    const object = await bucket.get(key, options);
+    return { ...object, body: counted(object.body) };
+  };
+  return { ...repository, bucket: { ...bucket, get } };
 }
 
 port.on('message', (order: CrewOrder) => {
@@ -86,19 +109,30 @@ port.on('message', (order: CrewOrder) => {
   } else if ('abort' in order) {
     running.get(order.abort)?.stopping.abort();
   } else if ('stageMap' in order) {
-    maps.set(order.stageMap, new StageMap(order.bytes));
+    openMap(order);
   } else if ('dropStageMap' in order) {
+    maps.get(order.dropStageMap)?.close();
     maps.delete(order.dropStageMap);
   } else {
     void close();
   }
 });
 
+/** One that cannot be opened any more wants nothing: what was asked for by name is brought all the same. */
+function openMap({ stageMap, file, root }: Extract<CrewOrder, { stageMap: unknown }>): void {
+  try {
+    maps.set(stageMap, loadStageMap(file, root));
+  } catch (error) {
+    if (!(error instanceof LarderError) && !isErrno(error, 'ENOENT')) throw error;
+  }
+}
+
 async function close(): Promise<void> {
   for (const { stopping } of running.values()) stopping.abort();
   await Promise.all([...running.values()].map(({ ended }) => ended));
   clearTimeout(idle);
   writer.close();
+  for (const map of maps.values()) map.close();
   for (const repository of await Promise.all(repositories.values())) await repository.bucket.close();
   port.close();
   buckets.close();

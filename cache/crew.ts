@@ -8,6 +8,7 @@ import { startThread } from '../system/thread.ts';
 import { type ServedJob, serveBuckets } from './bucket-port.ts';
 import type { Cache } from './cache.ts';
 import type { CrewJob, CrewOrder, CrewReport, CrewStart } from './crew-protocol.ts';
+import { publish } from './events.ts';
 import type { StageMap } from './stage-map.ts';
 
 /** A job that a worker has. */
@@ -16,6 +17,8 @@ export interface RunningJob {
   readonly done: Promise<void>;
   /** How much of what it reads was read: 0 to 1. */
   readonly fraction: number;
+  /** What it has still to read, in bytes, as far as that is known. */
+  readonly bytesLeft: number;
   abort(reason: unknown): void;
 }
 
@@ -31,9 +34,14 @@ export interface Crew {
   close(): Promise<void>;
 }
 
+interface MemberJob extends ServedJob {
+  onReadDirectly(bytes: number, failed: boolean): void;
+  finish(error?: Error): void;
+}
+
 interface Member {
   readonly worker: Worker;
-  readonly jobs: Map<number, ServedJob & { finish(error?: Error): void }>;
+  readonly jobs: Map<number, MemberJob>;
   readonly closed: Promise<void>;
 }
 
@@ -43,10 +51,13 @@ export interface CrewOptions {
   readonly threads?: number;
   /** Whether workers may open a repository themselves, by its location, rather than read through this thread. */
   readonly readDirectly?: (repository: Repository) => boolean;
+  /** What workers may still write: see `openRoom`. */
+  readonly room?: SharedArrayBuffer;
 }
 
 export function createCrew({
   cache,
+  room,
   readDirectly = () => false,
   threads = Math.max(1, Math.min(4, availableParallelism() - 1)),
 }: CrewOptions): Crew {
@@ -64,6 +75,7 @@ export function createCrew({
       layout: cache.layout,
       writerName: cache.writerName(),
       bootId: cache.bootId,
+      room,
       buckets: port2,
     };
     const worker = startThread(new URL('./crew-worker.ts', import.meta.url), {
@@ -91,11 +103,15 @@ export function createCrew({
     worker.on('message', (report: CrewReport) => {
       if ('placed' in report) cache.announce(report.placed);
       else if ('retired' in report) cache.adoptJournal(report.retired);
-      else if ('done' in report) jobs.get(report.done)?.finish(report.error && fromThreadError(report.error));
+      else if ('done' in report) {
+        const job = jobs.get(report.done);
+        job?.onReadDirectly(report.read, report.error !== undefined);
+        job?.finish(report.error && fromThreadError(report.error));
+      }
     });
     const member = { worker, jobs, closed };
     members.push(member);
-    for (const [key, map] of maps) order(member, { stageMap: key, bytes: map.bytes });
+    for (const [key, map] of maps) order(member, { stageMap: key, file: map.file, root: map.root });
     for (const id of urgent) order(member, { urgent: id });
     return member;
   }
@@ -117,12 +133,28 @@ export function createCrew({
       const { promise, resolve, reject } = Promise.withResolvers<void>();
       let read = 0;
       let total = 0;
+      const began = performance.now();
+      const tell = (from: 'bucket' | 'source', bytes: number, milliseconds: number, failed: boolean) =>
+        publish('fetched', {
+          cache: cache.layout.directory,
+          repository: repository.id,
+          from,
+          bytes,
+          milliseconds,
+          failed,
+        });
       member.jobs.set(job, {
         bucket: repository.bucket,
         signal: stopping.signal,
         onRead: (bytes, size) => {
           read += bytes;
           total = Math.max(total, size);
+        },
+        onFetched: ({ bytes, milliseconds, failed, neighbour }) => {
+          if (!neighbour) tell(task.kind === 'source' ? 'source' : 'bucket', bytes, milliseconds, failed);
+        },
+        onReadDirectly: (bytes, failed) => {
+          if (bytes > 0) tell('bucket', bytes, performance.now() - began, failed);
         },
         finish: (error) => {
           member.jobs.delete(job);
@@ -145,6 +177,9 @@ export function createCrew({
         get fraction() {
           return read / Math.max(1, whole || total);
         },
+        get bytesLeft() {
+          return Math.max(0, (whole || total) - read);
+        },
         abort: (reason) => {
           stopping.abort(reason);
           order(member, { abort: job });
@@ -162,7 +197,7 @@ export function createCrew({
     want: (map) => {
       const key = serial++;
       maps.set(key, map);
-      for (const member of members) order(member, { stageMap: key, bytes: map.bytes });
+      for (const member of members) order(member, { stageMap: key, file: map.file, root: map.root });
       return () => {
         maps.delete(key);
         for (const member of members) order(member, { dropStageMap: key });

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Bucket } from '../dataset/bucket/bucket.ts';
@@ -12,7 +12,8 @@ import { type EntryChange, editManifest, readSegment, readSegments } from '../da
 import { PackBuilder } from '../dataset/pack.ts';
 import { initRepository, type Repository } from '../dataset/repository.ts';
 import type { StagedSource } from './segment-reader.ts';
-import { StageMapBuilder } from './stage-map.ts';
+import { loadStageMap } from './stage-map.ts';
+import { StageMapBuilder } from './stage-map-builder.ts';
 
 /** A file of a test's version: its bytes as one chunk, or parts, where a number is a hole of that length. */
 export type FileOf = Buffer | readonly (Buffer | number)[];
@@ -96,10 +97,23 @@ export async function buildVersion(
 
 /** What a node does to stage a manifest, but for the image. */
 export async function stage(repository: Repository, root: Digest): Promise<StagedSource> {
-  const builder = new StageMapBuilder();
+  const file = join(mapsOf(repository), `${root}.map`);
+  const builder = new StageMapBuilder(file);
   for await (const { digest } of readSegments(repository, root))
     builder.add(digest, await readSegment(repository, digest));
-  return { repository, version: root, root, map: builder.finish(root) };
+  builder.finish(root);
+  return { repository, version: root, root, map: loadStageMap(file, root) };
+}
+
+/** Beside a repository in a directory, and so gone with it; else a directory that goes with the process. */
+function mapsOf({ location }: Repository): string {
+  if (location.startsWith('/')) {
+    mkdirSync(`${location}-maps`, { recursive: true });
+    return `${location}-maps`;
+  }
+  const directory = mkdtempSync(join(tmpdir(), 'larder-maps-'));
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+  return directory;
 }
 
 /** A bucket that counts its reads, and may be told to fail them. */

@@ -1,13 +1,13 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadStageMap, type StageMap, StageMapBuilder } from '../cache/stage-map.ts';
+import { loadStageMap, type StageMap } from '../cache/stage-map.ts';
+import { StageMapBuilder } from '../cache/stage-map-builder.ts';
 import { type Digest, digestToBytes } from '../dataset/digest.ts';
 import type { Entry } from '../dataset/entry.ts';
 import { CorruptError, isErrno } from '../dataset/errors.ts';
 import { readSegment, readSegments } from '../dataset/manifest.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { writeImage } from '../mount/erofs/image.ts';
-import { writeFileAtomic } from '../system/atomic.ts';
 
 /** What a node makes of a manifest, once: the tree as an EROFS image, and where its contents stand in the manifest. */
 export interface VersionImage {
@@ -33,7 +33,7 @@ export async function ensureImage(
   const map = existsSync(file) ? readMap(mapFile, root) : undefined;
   if (map !== undefined) return { file, map };
 
-  const builder = new StageMapBuilder();
+  using builder = new StageMapBuilder(mapFile);
   // The image first: a map is only believed beside one.
   await writeImage({
     file,
@@ -42,9 +42,8 @@ export async function ensureImage(
     uuid: digestToBytes(root).subarray(0, 16),
     signal,
   });
-  const built = builder.finish(root);
-  await writeFileAtomic(mapFile, new Uint8Array(built.bytes));
-  return { file, map: built };
+  builder.finish(root);
+  return { file, map: loadStageMap(mapFile, root) };
 }
 
 function readMap(file: string, root: Digest): StageMap | undefined {
