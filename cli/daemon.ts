@@ -1,5 +1,20 @@
+import { Option } from 'commander';
 import { InvalidError } from '../dataset/errors.ts';
+import type { LogFormat } from '../node/log.ts';
+import { FORMATS } from './log-settings.ts';
 import type { Session } from './session.ts';
+
+/** Options that every daemon takes. */
+export interface DaemonOptions {
+  readonly logFormat?: LogFormat;
+}
+
+export function logFormatOption(): Option {
+  return new Option(
+    '--log-format <format>',
+    'text for people, json for programs; without it, text on a terminal (LARDER_LOG_FORMAT; LARDER_LOG is the level)',
+  ).choices(FORMATS);
+}
 
 /** Resolves when somebody wants an end; for a daemon, that is no failure. */
 export function untilAborted(signal: AbortSignal): Promise<void> {

@@ -56,13 +56,3 @@ function volumeOf(request: unknown): string | undefined {
   const { volumeId, name } = request as { volumeId?: string; name?: string };
   return volumeId || name || undefined;
 }
-
-/** A record as a line of text: `NodeStageVolume volume="vol-1f…" 12.3 ms OK`. */
-export function callLine({ method, volume, milliseconds, code, message, error }: CallRecord): string {
-  const parts = [method];
-  if (volume !== undefined) parts.push(`volume=${JSON.stringify(volume)}`);
-  parts.push(`${milliseconds.toFixed(1)} ms`, code);
-  if (message !== undefined) parts.push(JSON.stringify(message));
-  if (error instanceof Error && error.stack !== undefined) parts.push(`\n${error.stack}`);
-  return parts.join(' ');
-}

@@ -22,11 +22,16 @@ export function textLine({
   error,
   ...fields
 }: LogRecord): string {
-  const parts = [time, level.padEnd(5), message];
-  if (error?.message !== undefined && !message.includes(error.message)) parts.push(`(${error.message})`);
+  const parts = [time, level.padEnd(5), oneLine(message)];
+  if (error?.message !== undefined && !message.includes(error.message)) parts.push(`(${oneLine(error.message)})`);
   for (const [name, value] of Object.entries(fields)) parts.push(`${name}=${textOfValue(value)}`);
   const stack = error?.stack === undefined ? '' : `\n${error.stack.replace(/^/gm, '    ')}`;
   return `${parts.join(' ')}${stack}\n`;
+}
+
+/** Names that others chose must not forge a line. */
+function oneLine(text: string): string {
+  return text.replace(/\p{Cc}/gu, (character) => JSON.stringify(character).slice(1, -1));
 }
 
 function textOfValue(value: unknown): string {

@@ -33,6 +33,12 @@ describe('a daemon’s log', () => {
     expect(lines).toEqual([expect.stringMatching(/^\S+Z info {2}serving version=0011aabbccdd dataset="deep sea"\n$/)]);
   });
 
+  it('has one line a message, whatever names are in it', () => {
+    const { log, lines } = logTo('text');
+    log.warn("no 'a\n2026-01-01T00:00:00Z error forged'", { dataset: 'x\ny' });
+    expect(lines.join('').split('\n')).toEqual([expect.stringContaining(String.raw`'a\n2026`), '']);
+  });
+
   it('leaves out what is below its level', () => {
     const { log, lines } = logTo('text', 'warn');
     log.info('nobody asked');

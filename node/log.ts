@@ -91,6 +91,14 @@ export const silentLogger: Logger = {
   with: () => silentLogger,
 };
 
+/** What a line about a volume tells of it. */
+export function aboutVolume(
+  record: { readonly [K in 'volume' | 'dataset' | 'version' | 'repository']: string },
+): LogFields {
+  const { volume, dataset, version, repository } = record;
+  return { volume, dataset, version, repository };
+}
+
 /** Errors of ours by their kind and facts, others with the stack that a report needs. */
 export function describeError(error: unknown): unknown {
   if (error instanceof LarderError) {

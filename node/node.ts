@@ -9,6 +9,7 @@ import { UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { type KeptRing, openKeptRing } from '../mount/keeper-ring.ts';
 import { mountAt } from '../mount/mount-table.ts';
+import type { Logger } from './log.ts';
 import { type RuntimePaths, runtimePaths } from './paths.ts';
 import { createRepositories, type Repositories } from './repositories.ts';
 import { createVolumes, type Volumes } from './service.ts';
@@ -38,7 +39,7 @@ export interface NodeOptions {
   readonly cache: string;
   /** How long an open waits for its object before it ends with EIO, in milliseconds. */
   readonly deadline?: number;
-  readonly onWarning: (message: string) => void;
+  readonly log: Logger;
 }
 
 export const DEFAULT_DEADLINE = 60_000;
@@ -52,14 +53,14 @@ function isDirectory({ location }: Repository): boolean {
 }
 
 export async function openNode(options: NodeOptions): Promise<Node> {
-  const { deadline = DEFAULT_DEADLINE, onWarning } = options;
+  const { deadline = DEFAULT_DEADLINE, log } = options;
   mkdirSync(options.runtime, { recursive: true, mode: 0o700 });
   // As the mount table has it, which is asked what is mounted where.
   const paths = runtimePaths(realpathSync.native(options.runtime));
   // The ring of a daemon that died is not looked into: that would wait, or fail.
   if (mountAt(paths.ring) === undefined) mkdirSync(paths.ring, { recursive: true, mode: 0o700 });
   await using stack = new AsyncDisposableStack();
-  const cache = stack.use(await openCache({ directory: options.cache, onWarning }));
+  const cache = stack.use(await openCache({ directory: options.cache, onWarning: (text) => log.warn(text) }));
   for (const folder of [cache.layout.images, cache.layout.workspaces, paths.staged]) sweepTemporaries(folder);
   const index = stack.use(openIndex(cache));
   const known = openKnownVersions(cache.layout);
@@ -72,21 +73,22 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     if (outcome === 'ready') cache.ensureLate(id as Digest);
     return outcome;
   };
-  const onFailure = (id: string, error: unknown) => onWarning(`object ${id} did not come: ${(error as Error).message}`);
+  const onFailure = (id: string, error: unknown) =>
+    log.warn(`object ${id} did not come: ${(error as Error).message}`, { object: id, error, repeats: 'object' });
   const ring = await openKeptRing({
     target: paths.ring,
     socket: paths.keeperSocket,
     resolve,
     deadline,
     onFailure,
-    onEvent: onWarning,
+    onEvent: (event) => log.info(event),
   });
   const versions = createStagedVersions({ cache, hydrator, known, paths });
   const volumes = createVolumes({ cache, versions, paths, repositories });
   // A ring without mounts on it is of no use to the next daemon.
   stack.defer(() => (volumes.records.all().length === 0 ? ring.remove() : ring.leave()));
-  await volumes.recover(onWarning);
-  if (ring.how === 'replaced') heal(versions, hydrator, onWarning);
+  await volumes.recover(log);
+  if (ring.how === 'replaced') heal(versions, hydrator, log);
   const failed = ring.server.ended.then((end): Promise<never> => {
     if (end === 'stopped') return new Promise(() => {});
     throw new UnavailableError(`the ring at ${paths.ring} was ${end} under the daemon: start it again`);
@@ -123,13 +125,13 @@ function sweepTemporaries(folder: string): void {
  * Mounts of an earlier daemon that no keeper held cannot ring any more: what they lack is brought before anyone asks. Until it
  * is there, opening it fails.
  */
-function heal(versions: StagedVersions, hydrator: Hydrator, onWarning: (message: string) => void): void {
+function heal(versions: StagedVersions, hydrator: Hydrator, log: Logger): void {
   for (const source of versions.sources()) {
-    onWarning(
-      `no keeper had the ring: bringing all of version ${source.version.slice(0, 12)}, whose mounts cannot ask`,
-    );
+    const { version } = source;
+    const about = { version, repository: source.repository.location };
+    log.warn(`no keeper had the ring: bringing all of version ${version.slice(0, 12)}, whose mounts cannot ask`, about);
     hydrator.prefetch(source).catch((error) => {
-      onWarning(`version ${source.version.slice(0, 12)} is not whole: ${(error as Error).message}`);
+      log.error(`version ${version.slice(0, 12)} is not whole: ${(error as Error).message}`, { ...about, error });
     });
   }
 }

@@ -14,6 +14,7 @@ import { mountOverlay } from '../mount/overlay.ts';
 import { thawLeftover } from '../mount/snapshot.ts';
 import { cleanLeftovers, type Unmounted, unmount, unmountAndRemove } from '../mount/unmount.ts';
 import { createWorkspaceImage, growWorkspaceImage, mountWorkspace } from '../mount/workspace.ts';
+import { aboutVolume, type Logger } from './log.ts';
 import type { RuntimePaths } from './paths.ts';
 import { openRecords, type StagedRecord, type StagedRecords } from './records.ts';
 import type { Repositories } from './repositories.ts';
@@ -41,7 +42,7 @@ export interface Volumes {
   /** Removes a workspace's changes; it must not be staged. */
   discard(volume: string): void;
   /** Takes up what an earlier daemon staged, and clears away what it had half done. */
-  recover(onWarning: (message: string) => void): Promise<void>;
+  recover(log: Logger): Promise<void>;
   readonly records: StagedRecords;
   /** Where a workspace is kept. */
   workspaceOf(volume: string): WorkspacePlace;
@@ -236,7 +237,7 @@ export function createVolumes({ cache, versions, paths, repositories }: VolumesP
       removeWorkspace(workspaceOf(volume));
     },
 
-    async recover(onWarning) {
+    async recover(log) {
       for (const record of records.all()) {
         try {
           if (record.state !== 'staged' || !isOurs(record)) {
@@ -246,11 +247,13 @@ export function createVolumes({ cache, versions, paths, repositories }: VolumesP
           const repository = await repositories.at(record.repository);
           await versions.acquire(record.volume, { ...record, repository });
           if (record.kind === 'workspace' && thawLeftover(workspaceOf(record.volume).at)) {
-            onWarning(`workspace ${record.volume} had been left frozen by a snapshot that was cut short: it goes on`);
+            const text = `workspace ${record.volume} had been left frozen by a snapshot that was cut short: it goes on`;
+            log.warn(text, aboutVolume(record));
           }
         } catch (error) {
           // Its files that are cached are read on; the others wait for a daemon that can open the repository.
-          onWarning(`volume ${record.volume} could not be taken up again: ${(error as Error).message}`);
+          const text = `volume ${record.volume} could not be taken up again: ${(error as Error).message}`;
+          log.error(text, { ...aboutVolume(record), error });
         }
       }
       // Clones of snapshots that were cut short, and images whose last volume went.

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
-import { requireEndpoint, untilAborted } from '../daemon.ts';
+import { logCalls } from '../csi-log.ts';
+import { type DaemonOptions, logFormatOption, requireEndpoint, untilAborted } from '../daemon.ts';
 import { withExamples } from '../help.ts';
 import type { Start } from '../session.ts';
 import { larderVersion } from '../version.ts';
@@ -13,23 +14,22 @@ export function addController(program: Command, start: Start): void {
   const command = controller
     .command('serve')
     .description("Answers CSI's controller calls on CSI_ENDPOINT until it is told to end.")
-    .action(async (_options: object, command: Command) => {
+    .addOption(logFormatOption())
+    .action(async ({ logFormat }: DaemonOptions, command: Command) => {
       const session = start(command);
-      const { output, signal } = session;
+      const { signal } = session;
       const endpoint = requireEndpoint(session);
+      const log = await session.openLog('controller', logFormat);
       const repository = await session.openRepository();
-      const [{ startPlugin }, { callLine }] = await Promise.all([
-        import('../../csi/plugin.ts'),
-        import('../../csi/call.ts'),
-      ]);
+      const { startPlugin } = await import('../../csi/plugin.ts');
       const server = await startPlugin({
         endpoint,
         version: larderVersion(),
         repository,
         controller: true,
-        log: (record) => output.note(callLine(record)),
+        log: logCalls(log),
       });
-      output.note(`answering CSI's controller calls on ${endpoint}, for ${repository.location}`);
+      log.info(`answering CSI's controller calls on ${endpoint}`, { repository: repository.location });
       await untilAborted(signal);
       await server.close();
     });

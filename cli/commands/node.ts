@@ -1,6 +1,8 @@
 import type { Command } from 'commander';
+import type { Logger } from '../../node/log.ts';
 import type { Volumes } from '../../node/service.ts';
-import { untilAborted } from '../daemon.ts';
+import { logCalls } from '../csi-log.ts';
+import { type DaemonOptions, logFormatOption, untilAborted } from '../daemon.ts';
 import { withExamples } from '../help.ts';
 import { kernelReport, lackLines } from '../kernel-report.ts';
 import type { Session, Start } from '../session.ts';
@@ -18,16 +20,18 @@ export function addNode(program: Command, start: Start): void {
       "Runs the node's daemon until it is told to end; mounts outlive it. Answers the command line on a socket in LARDER_RUNTIME, and CSI's node calls on CSI_ENDPOINT where that is set.",
     )
     .option('--controller', "also answer CSI's controller calls")
-    .action(async (options: { readonly controller?: boolean }, command: Command) => {
+    .addOption(logFormatOption())
+    .action(async (options: DaemonOptions & { readonly controller?: boolean }, command: Command) => {
       const session = start(command);
-      const { environment, output, signal } = session;
+      const { environment, signal } = session;
       const settings = session.nodeSettings();
+      const log = await session.openLog('node', options.logFormat);
       const { startNode } = await import('../../node/daemon.ts');
       const { cache, runtime } = environment;
-      await using running = await startNode({ ...settings, cache, runtime, onWarning: (text) => output.warn(text) });
-      output.note(`serving this node: cache ${cache}, runtime ${runtime}`);
-      for (const line of lackLines(await kernelReport(environment))) output.warn(line);
-      await using _csi = await serveCsi(session, running.node.volumes, options.controller === true);
+      await using running = await startNode({ ...settings, cache, runtime, log });
+      log.info(`serving this node: cache ${cache}, runtime ${runtime}`, { cache, runtime });
+      for (const line of lackLines(await kernelReport(environment))) log.warn(line);
+      await using _csi = await serveCsi(session, log, running.node.volumes, options.controller === true);
       await Promise.race([untilAborted(signal), running.node.failed]);
     });
   withExamples(command, [
@@ -41,24 +45,33 @@ export function addNode(program: Command, start: Start): void {
 }
 
 /** Answers CSI calls where CSI_ENDPOINT says so. */
-async function serveCsi(session: Session, volumes: Volumes, controller: boolean): Promise<AsyncDisposable | undefined> {
-  const { environment, output } = session;
+async function serveCsi(
+  session: Session,
+  log: Logger,
+  volumes: Volumes,
+  controller: boolean,
+): Promise<AsyncDisposable | undefined> {
+  const { environment } = session;
   const endpoint = environment.csiEndpoint;
   if (endpoint === undefined) return undefined;
   const repository = await session.openRepository();
-  const [{ startPlugin }, { callLine }, { nodeServiceOf }] = await Promise.all([
+  const [{ startPlugin }, { nodeServiceOf }, { aboutVolume }] = await Promise.all([
     import('../../csi/plugin.ts'),
-    import('../../csi/call.ts'),
     import('../../node/service.ts'),
+    import('../../node/log.ts'),
   ]);
+  const about = (volume: string) => {
+    const record = volumes.records.get(volume);
+    return record === undefined ? {} : aboutVolume(record);
+  };
   const server = await startPlugin({
     endpoint,
     version: larderVersion(),
     repository,
     controller,
     node: { id: environment.node, service: nodeServiceOf(volumes, repository.location) },
-    log: (record) => output.note(callLine(record)),
+    log: logCalls(log, about),
   });
-  output.note(`answering CSI's ${controller ? 'node and controller' : 'node'} calls on ${endpoint}`);
+  log.info(`answering CSI's ${controller ? 'node and controller' : 'node'} calls on ${endpoint}`);
   return { [Symbol.asyncDispose]: () => server.close() };
 }
