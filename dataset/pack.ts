@@ -42,19 +42,50 @@ export async function readChunk(
   location: ChunkLocation,
   signal?: AbortSignal,
 ): Promise<Buffer> {
-  const { pack, id, offset, stored } = location;
+  let chunk: Buffer | undefined;
+  const keep = (bytes: Buffer) => {
+    chunk = bytes;
+  };
+  await readChunks(repository, location.pack, [location], keep, signal);
+  return chunk!;
+}
+
+/**
+ * Reads chunks of one pack with one request, and with them what lies between. Each is verified before `onChunk` gets it; the next is
+ * taken when `onChunk` is done.
+ * @param locations in ascending order of their offsets
+ * @param onChunk its bytes are the callee's to keep; `at` is the chunk's place in `locations`
+ * @throws as `readChunk` does
+ */
+export async function readChunks(
+  repository: Repository,
+  pack: Digest,
+  locations: readonly ChunkLocation[],
+  onChunk: (bytes: Buffer, at: number) => Promise<void> | void,
+  signal?: AbortSignal,
+): Promise<void> {
+  const { offset } = locations[0]!;
+  const last = locations.at(-1)!;
+  const length = last.offset + last.stored - offset;
   let object: BucketObject;
   try {
-    object = await repository.bucket.get(packKey(pack), { range: { offset, length: stored }, signal });
+    object = await repository.bucket.get(packKey(pack), { range: { offset, length }, signal });
   } catch (error) {
     if (!(error instanceof InvalidError)) throw error;
-    throw damagedChunk(pack, id, 'the pack ends before it', error);
+    throw damagedChunk(pack, last.id, 'the pack ends before it', error);
   }
   const bytes = new ByteStream(object.body);
+  let position = offset;
   try {
-    const found = await bytes.take(stored);
-    if (found.length < stored) throw damagedChunk(pack, id, `${found.length} of its ${stored} stored bytes are there`);
-    return await restoreChunk(pack, location, found);
+    for (const [at, location] of locations.entries()) {
+      const { id, stored } = location;
+      await bytes.skip(location.offset - position);
+      const found = await bytes.take(stored);
+      if (found.length < stored)
+        throw damagedChunk(pack, id, `${found.length} of its ${stored} stored bytes are there`);
+      position = location.offset + stored;
+      await onChunk(await restoreChunk(pack, location, found), at);
+    }
   } finally {
     await bytes.close();
   }
