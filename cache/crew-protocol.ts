@@ -5,6 +5,7 @@ import type { ChunkLocation } from '../dataset/location.ts';
 import type { ThreadError } from '../dataset/threads/thread-error.ts';
 import type { Layout } from './layout.ts';
 import type { Placed } from './object-writer.ts';
+import type { StreamJob } from './stream/stream-job.ts';
 
 /** What a worker thread of the cache is started with. */
 export interface CrewStart {
@@ -38,7 +39,7 @@ export interface SourceJob {
   readonly size: number;
 }
 
-export type CrewJob = PackJob | FileJob | SourceJob;
+export type CrewJob = PackJob | FileJob | SourceJob | StreamJob;
 
 /** A part and where its chunk lies; a hole has no place. */
 export interface LocatedPart extends Part {
@@ -65,5 +66,7 @@ export type CrewOrder =
 export type CrewReport =
   | { readonly placed: readonly Placed[] }
   | { readonly retired: string }
+  /** Of a `StreamJob`: see `PieceListener`. */
+  | { readonly pieceOf: number; readonly at: number; readonly bytes?: Uint8Array }
   /** `read`: how many bytes it read of a repository that it opened itself. */
   | { readonly done: number; readonly read: number; readonly error?: ThreadError };

@@ -10,6 +10,7 @@ import type { Cache } from './cache.ts';
 import type { CrewJob, CrewOrder, CrewReport, CrewStart } from './crew-protocol.ts';
 import { publish } from './events.ts';
 import type { StageMap } from './stage-map.ts';
+import type { PieceListener } from './stream/stream-job.ts';
 
 /** A job that a worker has. */
 export interface RunningJob {
@@ -25,7 +26,7 @@ export interface RunningJob {
 /** The worker threads of one cache. They start with the first job. */
 export interface Crew {
   /** @param repository its bucket is what the task reads: of a source, the bucket where that lies */
-  run(repository: Repository, task: CrewJob): RunningJob;
+  run(repository: Repository, task: CrewJob, onPiece?: PieceListener): RunningJob;
   /** Somebody waits for this object: it is shown as soon as it is written, until `calm` is called. */
   urge(id: Digest): void;
   calm(id: Digest): void;
@@ -35,6 +36,7 @@ export interface Crew {
 }
 
 interface MemberJob extends ServedJob {
+  readonly onPiece: PieceListener | undefined;
   onReadDirectly(bytes: number, failed: boolean): void;
   finish(error?: Error): void;
 }
@@ -103,6 +105,7 @@ export function createCrew({
     worker.on('message', (report: CrewReport) => {
       if ('placed' in report) cache.announce(report.placed);
       else if ('retired' in report) cache.adoptJournal(report.retired);
+      else if ('pieceOf' in report) jobs.get(report.pieceOf)?.onPiece?.(report.at, report.bytes);
       else if ('done' in report) {
         const job = jobs.get(report.done);
         job?.onReadDirectly(report.read, report.error !== undefined);
@@ -125,7 +128,7 @@ export function createCrew({
   }
 
   return {
-    run(repository, task) {
+    run(repository, task, onPiece) {
       if (closing) throw new UnavailableError('the cache is closing');
       const member = leastBusy();
       const job = serial++;
@@ -146,12 +149,13 @@ export function createCrew({
       member.jobs.set(job, {
         bucket: repository.bucket,
         signal: stopping.signal,
+        onPiece,
         onRead: (bytes, size) => {
           read += bytes;
           total = Math.max(total, size);
         },
         onFetched: ({ bytes, milliseconds, failed, neighbour }) => {
-          if (!neighbour) tell(task.kind === 'source' ? 'source' : 'bucket', bytes, milliseconds, failed);
+          if (!neighbour) tell(isOfSource(task) ? 'source' : 'bucket', bytes, milliseconds, failed);
         },
         onReadDirectly: (bytes, failed) => {
           if (bytes > 0) tell('bucket', bytes, performance.now() - began, failed);
@@ -167,7 +171,7 @@ export function createCrew({
         repository: {
           id: repository.id,
           location: repository.location,
-          direct: task.kind !== 'source' && readDirectly(repository),
+          direct: !isOfSource(task) && readDirectly(repository),
         },
         task,
       });
@@ -210,6 +214,11 @@ export function createCrew({
       await Promise.all(leaving.map((member) => member.closed));
     },
   };
+}
+
+/** Whether it reads a bucket of someone else's. */
+function isOfSource({ kind }: CrewJob): boolean {
+  return kind === 'source' || kind === 'stream-range';
 }
 
 /** What a job reads, in bytes; 0 where that is not known before. */

@@ -1,0 +1,49 @@
+/** Verified pieces in memory, the least recently read of which go first. */
+export class ChunkMemory {
+  readonly limit: number;
+  readonly #kept = new Map<string, Uint8Array>();
+  #bytes = 0;
+
+  /** @param limit in bytes; a single piece that is larger is kept until the next comes */
+  constructor(limit: number) {
+    this.limit = limit;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  has(key: string): boolean {
+    return this.#kept.has(key);
+  }
+
+  get(key: string): Uint8Array | undefined {
+    const bytes = this.#kept.get(key);
+    if (!bytes) return undefined;
+    this.#kept.delete(key);
+    this.#kept.set(key, bytes);
+    return bytes;
+  }
+
+  put(key: string, bytes: Uint8Array): void {
+    this.drop(key);
+    this.#kept.set(key, bytes);
+    this.#bytes += bytes.length;
+    for (const oldest of this.#kept.keys()) {
+      if (this.#bytes <= this.limit || this.#kept.size === 1) return;
+      this.drop(oldest);
+    }
+  }
+
+  drop(key: string): void {
+    const bytes = this.#kept.get(key);
+    if (!bytes) return;
+    this.#kept.delete(key);
+    this.#bytes -= bytes.length;
+  }
+
+  clear(): void {
+    this.#kept.clear();
+    this.#bytes = 0;
+  }
+}
