@@ -24,10 +24,12 @@ export interface StageOptions {
   readonly files: Readonly<Record<string, string>>;
   /** Contents that are not in `objects/`. */
   readonly absent?: readonly string[];
+  /** Where its directory is made; that of temporary files where it is not said. */
+  readonly parent?: string;
 }
 
-export function makeStage({ name = 'stage', files, absent = [] }: StageOptions): Stage {
-  const directory = mkdtempSync(join(tmpdir(), `larder ${name}-`));
+export function makeStage({ name = 'stage', files, absent = [], parent = tmpdir() }: StageOptions): Stage {
+  const directory = mkdtempSync(join(parent, `larder ${name}-`));
   const at = (...parts: string[]) => join(directory, ...parts);
   for (const folder of ['source', 'objects', 'late', 'wait', 'fault', 'image', 'target']) mkdirSync(at(folder));
   const redirect = (data: string) => `/${sha256(data).slice(0, 2)}/${sha256(data)}`;

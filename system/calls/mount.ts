@@ -66,6 +66,7 @@ const MOVE_MOUNT = 429;
 const FSOPEN = 430;
 const FSCONFIG = 431;
 const FSMOUNT = 432;
+const FSPICK = 433;
 const MOUNT_SETATTR = 442;
 
 const AT_FDCWD = -100;
@@ -76,6 +77,7 @@ const O_CLOEXEC = 0o2000000;
 
 const fsopen_ = declareSyscall('const void *', 'unsigned int');
 const fsconfig_ = declareSyscall('int', 'unsigned int', 'const void *', 'const void *', 'int');
+const fspick_ = declareSyscall('int', 'const void *', 'unsigned int');
 const fsmount_ = declareSyscall('int', 'unsigned int', 'unsigned int');
 const moveMount_ = declareSyscall('int', 'const void *', 'int', 'const void *', 'unsigned int');
 const openTree_ = declareSyscall('int', 'const void *', 'unsigned int');
@@ -127,6 +129,25 @@ export function fsconfigSet(context: number, setting: FsSetting): void {
 export async function fsconfigCreate(context: number): Promise<void> {
   try {
     await callAsync({ syscall: 'fsconfig', path: 'create' }, fsconfig_, FSCONFIG, context, 6, null, null, 0);
+  } catch (error) {
+    throw withMessages(error, context);
+  }
+}
+
+/** fspick(2): a context in which the filesystem mounted at `at`, a mount point, is configured anew. The caller closes it. */
+export function fspick(at: number | PathLike): number {
+  const FSPICK_CLOEXEC = 1;
+  const FSPICK_EMPTY_PATH = 8;
+  const byFd = typeof at === 'number';
+  const flags = FSPICK_CLOEXEC | (byFd ? FSPICK_EMPTY_PATH : 0);
+  const [directory, path] = byFd ? [at, ''] : [AT_FDCWD, at];
+  return call({ syscall: 'fspick', path: byFd ? undefined : at }, fspick_, FSPICK, directory, cString(path), flags);
+}
+
+/** fsconfig(2), FSCONFIG_CMD_RECONFIGURE: makes the settings hold for what `fspick` gave, off the event loop. */
+export async function fsconfigReconfigure(context: number): Promise<void> {
+  try {
+    await callAsync({ syscall: 'fsconfig', path: 'reconfigure' }, fsconfig_, FSCONFIG, context, 7, null, null, 0);
   } catch (error) {
     throw withMessages(error, context);
   }
