@@ -1,13 +1,17 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { MessageChannel } from 'node:worker_threads';
+import { serveBuckets } from '../cache/bucket-port.ts';
 import { loadStageMap, type StageMap } from '../cache/stage-map.ts';
-import { StageMapBuilder } from '../cache/stage-map-builder.ts';
-import { type Digest, digestToBytes } from '../dataset/digest.ts';
-import type { Entry } from '../dataset/entry.ts';
-import { CorruptError, isErrno } from '../dataset/errors.ts';
-import { readSegment, readSegments } from '../dataset/manifest.ts';
+import type { Digest } from '../dataset/digest.ts';
+import { CorruptError, isErrno, UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
-import { writeImage } from '../mount/erofs/image.ts';
+import { fromThreadError } from '../dataset/threads/thread-error.ts';
+import { readVersion } from '../dataset/version.ts';
+import { giveMemoryBack } from '../system/calls/memory.ts';
+import { startThread } from '../system/thread.ts';
+import { buildImage } from './image-files.ts';
+import type { ImageAnswer, ImageOrder } from './image-thread.ts';
 
 /** What a node makes of a manifest, once: the tree as an EROFS image, and where its contents stand in the manifest. */
 export interface VersionImage {
@@ -15,34 +19,27 @@ export interface VersionImage {
   readonly map: StageMap;
 }
 
-/** Segments read ahead of the one that is being written. */
-const READ_AHEAD = 8;
+/** Trees of up to so many entries are built on the main thread: that takes less time than a thread to start. */
+const SMALL = 20_000;
 
 /**
- * The image and the stage map of the manifest with this root, from `directory` or, where one is missing or damaged, built anew in
- * one pass over the manifest.
+ * The image and the stage map of a version, from `directory` or, where one is missing or damaged, built anew in one pass over the
+ * manifest. A large one is built on a thread of its own, whose memory goes with it.
  */
 export async function ensureImage(
   directory: string,
-  repository: Repository,
-  root: Digest,
+  version: { readonly repository: Repository; readonly version: Digest; readonly root: Digest },
   signal?: AbortSignal,
 ): Promise<VersionImage> {
+  const { repository, root } = version;
   const file = join(directory, `${root}.erofs`);
   const mapFile = join(directory, `${root}.map`);
   const map = existsSync(file) ? readMap(mapFile, root) : undefined;
   if (map !== undefined) return { file, map };
 
-  using builder = new StageMapBuilder(mapFile);
-  // The image first: a map is only believed beside one.
-  await writeImage({
-    file,
-    entries: entriesInto(builder, repository, root),
-    volumeName: root.slice(0, 12),
-    uuid: digestToBytes(root).subarray(0, 16),
-    signal,
-  });
-  builder.finish(root);
+  const { entries } = await readVersion(repository, version.version, signal);
+  if (entries <= SMALL) await buildImage({ repository, root, file, mapFile, signal });
+  else await buildOnThread({ repository, root, file, mapFile, signal });
   return { file, map: loadStageMap(mapFile, root) };
 }
 
@@ -55,29 +52,54 @@ function readMap(file: string, root: Digest): StageMap | undefined {
   }
 }
 
-/** All entries in order, each segment told to the map as it goes by. */
-async function* entriesInto(
-  builder: StageMapBuilder,
-  repository: Repository,
-  root: Digest,
-): AsyncGenerator<readonly Entry[]> {
-  const ahead: { digest: Digest; entries: Promise<readonly Entry[]> }[] = [];
-  const next = async () => {
-    const { digest, entries } = ahead.shift()!;
-    const batch = await entries;
-    builder.add(digest, batch);
-    return batch;
+interface Build {
+  readonly repository: Repository;
+  readonly root: Digest;
+  readonly file: string;
+  readonly mapFile: string;
+  readonly signal: AbortSignal | undefined;
+}
+
+async function buildOnThread({ repository, root, file, mapFile, signal }: Build): Promise<void> {
+  signal?.throwIfAborted();
+  giveMemoryBack();
+  const { port1, port2 } = new MessageChannel();
+  const stopping = new AbortController();
+  const order: ImageOrder = {
+    repository: { id: repository.id, location: repository.location },
+    root,
+    file,
+    mapFile,
+    buckets: port2,
   };
+  const thread = startThread(new URL('./image-thread.ts', import.meta.url), {
+    workerData: order,
+    transferList: [port2],
+    resourceLimits: { maxYoungGenerationSizeMb: 8 },
+  });
+  // All that it reads comes through this thread, with its retries and neighbours: failing that is how it is stopped, too.
+  serveBuckets(
+    port1,
+    new Map([[0, { bucket: repository.bucket, signal: stopping.signal, onRead: () => {}, onFetched: () => {} }]]),
+  );
+  const stop = () => stopping.abort(signal!.reason);
+  signal?.addEventListener('abort', stop, { once: true });
   try {
-    for await (const { digest } of readSegments(repository, root)) {
-      const entries = readSegment(repository, digest);
-      // A failure is met when its turn comes; until then it must not count as unhandled.
-      entries.catch(() => {});
-      ahead.push({ digest, entries });
-      if (ahead.length >= READ_AHEAD) yield await next();
-    }
-    while (ahead.length > 0) yield await next();
+    await new Promise<void>((resolve, reject) => {
+      let failure: Error | undefined = new UnavailableError(`the thread that makes the image of ${root} ended early`);
+      thread.on('message', ({ error }: ImageAnswer) => {
+        failure = error && fromThreadError(error);
+      });
+      thread.once('error', reject);
+      // Its memory is gone when it has ended.
+      thread.once('exit', () => (failure === undefined ? resolve() : reject(failure)));
+    });
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
   } finally {
-    await Promise.allSettled(ahead.map(({ entries }) => entries));
+    signal?.removeEventListener('abort', stop);
+    stopping.abort(new UnavailableError('the image is not built any more'));
+    port1.close();
   }
 }

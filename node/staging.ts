@@ -69,7 +69,7 @@ export function createStagedVersions({ cache, hydrator, known, paths }: StagedVe
           before.users.add(volume);
           return mountPointOf(root);
         }
-        const { file, map } = await ensureImage(cache.layout.images, repository, root, signal);
+        const { file, map } = await ensureImage(cache.layout.images, { repository, version, root }, signal);
         const at = await mountOnce(file, root);
         const source: StagedSource = { repository, version, root, map };
         const registration = hydrator.register(source);
@@ -85,7 +85,7 @@ export function createStagedVersions({ cache, hydrator, known, paths }: StagedVe
     async withSource({ repository, version, root }, task, signal) {
       const before = staged.get(keyOf(repository, version));
       if (before !== undefined) return await task(before.source);
-      const { map } = await serial(root, () => ensureImage(cache.layout.images, repository, root, signal));
+      const { map } = await serial(root, () => ensureImage(cache.layout.images, { repository, version, root }, signal));
       const source: StagedSource = { repository, version, root, map };
       using _registration = hydrator.register(source);
       return await task(source);
