@@ -34,6 +34,22 @@ export interface ServedJob {
   readonly bucket: Bucket;
   readonly signal: AbortSignal;
   onRead(bytes: number, objectSize: number): void;
+  /** A read has ended. */
+  onFetched(fetched: Fetched): void;
+}
+
+/** How a read of a bucket went. */
+export interface Fetched {
+  readonly bytes: number;
+  readonly milliseconds: number;
+  readonly failed: boolean;
+  /** A neighbour gave it, and has told of it itself. */
+  readonly neighbour: boolean;
+}
+
+/** What a bucket that asks neighbours first adds to an object that came from one. */
+export interface FromNeighbour {
+  readonly neighbour?: true;
 }
 
 /** Answers what the `PortBuckets` at the other end of `port` ask. */
@@ -54,6 +70,9 @@ export function serveBuckets(port: MessagePort, jobs: ReadonlyMap<number, Served
     let written = 0;
     let consumed = 0;
     let wake = () => {};
+    let failed = true;
+    let neighbour = false;
+    const began = performance.now();
     streams.set(stream, {
       consume: (bytes) => {
         consumed += bytes;
@@ -65,7 +84,9 @@ export function serveBuckets(port: MessagePort, jobs: ReadonlyMap<number, Served
       if (!served) throw new Error(`no job ${job} is at work`);
       const signal = AbortSignal.any([served.signal, stopping.signal]);
       signal.addEventListener('abort', () => wake(), { once: true });
-      const { size, etag, modified, version, body } = await served.bucket.get(key, { ...options, signal });
+      const object: BucketObject & FromNeighbour = await served.bucket.get(key, { ...options, signal });
+      const { size, etag, modified, version, body } = object;
+      neighbour = object.neighbour === true;
       answer({ stream, info: { size, etag, modified, version } });
       for await (const block of body) {
         served.onRead(block.length, size);
@@ -85,12 +106,24 @@ export function serveBuckets(port: MessagePort, jobs: ReadonlyMap<number, Served
         }
       }
       answer({ stream, end: true });
+      failed = false;
     } catch (error) {
+      // Whoever has read enough of it says so.
+      failed = !stopping.signal.aborted && !served?.signal.aborted;
       answer({ stream, error: toThreadError(error) });
     } finally {
       streams.delete(stream);
+      served?.onFetched({ bytes: written, milliseconds: performance.now() - began, failed, neighbour });
     }
   }
+}
+
+/** A bucket for a worker, which only reads. */
+export function readOnlyBucket(name: string, get: Bucket['get']): Bucket {
+  const refuse = (): never => {
+    throw new Error('a worker of the cache only reads');
+  };
+  return { name, get, head: refuse, put: refuse, list: refuse, delete: refuse, close: async () => {} };
 }
 
 /** The worker's end: makes a bucket for a job. Only `get` exists there, and a block is valid until the next is asked for. */
@@ -111,18 +144,7 @@ export class PortBuckets {
 
   /** @param signal ends every read that is under way */
   bucket(job: number, name: string, signal: AbortSignal): Bucket {
-    const refuse = (): never => {
-      throw new Error('a worker of the cache only reads');
-    };
-    return {
-      name,
-      get: (key, options = {}) => this.#get(job, key, options, signal),
-      head: refuse,
-      put: refuse,
-      list: refuse,
-      delete: refuse,
-      close: async () => {},
-    };
+    return readOnlyBucket(name, (key, options = {}) => this.#get(job, key, options, signal));
   }
 
   async #get(job: number, key: string, options: GetOptions, signal: AbortSignal): Promise<BucketObject> {

@@ -69,7 +69,7 @@ describe('a cache', () => {
     const cache = await open();
     const writer = cache.writer();
     const id = sha256('a name for the test');
-    const file = writer.begin(id);
+    const file = writer.begin(id, 26);
     file.write(Buffer.from('end of the second mebibyte'), 2 * 1024 * 1024);
     file.finish(64 * 1024 * 1024);
     writer.close();

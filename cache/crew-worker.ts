@@ -5,12 +5,13 @@ import type { Digest } from '../dataset/digest.ts';
 import { isErrno, LarderError } from '../dataset/errors.ts';
 import { openRepository, type Repository } from '../dataset/repository.ts';
 import { toThreadError } from '../dataset/threads/thread-error.ts';
-import { PortBuckets } from './bucket-port.ts';
+import { PortBuckets, readOnlyBucket } from './bucket-port.ts';
 import type { CrewOrder, CrewReport, CrewStart } from './crew-protocol.ts';
 import { assembleFile, fetchSource, unpack } from './jobs.ts';
 import { ObjectWriter } from './object-writer.ts';
 import { openRoom } from './room.ts';
 import { loadStageMap, type StageMap } from './stage-map.ts';
+import { isStreamJob, type PieceListener, runStreamJob } from './stream/stream-job.ts';
 
 /** How long without work until the journal is given up to be sealed, in milliseconds. */
 const IDLE = 5_000;
@@ -64,6 +65,15 @@ function start(order: JobOrder): void {
   running.set(order.job, { stopping, ended });
 }
 
+/** Gives a piece's memory to the main thread, where it has it to itself. */
+function sendPiece(job: number): PieceListener {
+  return (at, bytes) => {
+    const own = bytes && bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes?.slice();
+    const piece: CrewReport = { pieceOf: job, at, bytes: own };
+    port.postMessage(piece, own ? [own.buffer as ArrayBuffer] : []);
+  };
+}
+
 async function work({ job, repository, task }: JobOrder, signal: AbortSignal): Promise<void> {
   let read = 0;
   const count = (bytes: number) => {
@@ -73,7 +83,8 @@ async function work({ job, repository, task }: JobOrder, signal: AbortSignal): P
     const source = repository.direct
       ? countReads(await opened(repository.location), count)
       : { ...repository, bucket: portBuckets.bucket(job, repository.location, signal) };
-    if (task.kind === 'pack')
+    if (isStreamJob(task)) await runStreamJob({ repository: source, task, writer, onPiece: sendPiece(job), signal });
+    else if (task.kind === 'pack')
       await unpack({ repository: source, pack: task.pack, writer, isWanted, isUrgent: (id) => urgent.has(id) });
     else if (task.kind === 'source') await fetchSource({ bucket: source.bucket, ...task, writer, signal });
     else await assembleFile({ repository: source, id: task.id, parts: task.parts, writer, signal });
@@ -95,7 +106,7 @@ function countReads(repository: Repository, count: (bytes: number) => void): Rep
     const object = await bucket.get(key, options);
     return { ...object, body: counted(object.body) };
   };
-  return { ...repository, bucket: { ...bucket, get } };
+  return { ...repository, bucket: readOnlyBucket(bucket.name, get) };
 }
 
 port.on('message', (order: CrewOrder) => {

@@ -7,7 +7,7 @@ import { readChunk, streamPack } from '../dataset/pack.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { readSource } from '../dataset/source/read-source.ts';
 import type { LocatedPart } from './crew-protocol.ts';
-import type { ObjectWriter } from './object-writer.ts';
+import { isFull, type ObjectWriter } from './object-writer.ts';
 
 export interface UnpackOptions {
   readonly repository: Repository;
@@ -22,17 +22,25 @@ export interface UnpackOptions {
 
 /**
  * Reads a pack once, in order, and puts every file in it that is wanted and missing. A chunk that is a whole file has the file's
- * content id, so nothing more need be known of it; parts of larger files are passed over.
- * @throws CorruptError where the pack is damaged; what was read before stays
+ * content id, so nothing more need be known of it; parts of larger files are passed over. Once there is no room for one of them,
+ * only those that somebody waits for are tried.
+ * @throws CorruptError where the pack is damaged, UnavailableError with `facts.full` where something of it had no room; what was
+ * read before stays
  */
 export async function unpack({ repository, pack, writer, isWanted, isUrgent, signal }: UnpackOptions): Promise<void> {
+  let full: unknown;
   try {
     await streamPack(
       repository,
       pack,
-      (id) => isWanted(id) && !writer.has(id),
+      (id) => (full ? isUrgent(id) : isWanted(id)) && !writer.has(id),
       async (id, bytes) => {
-        writer.put(id, bytes);
+        try {
+          writer.put(id, bytes);
+        } catch (error) {
+          if (!isFull(error)) throw error;
+          full = error;
+        }
         if (isUrgent(id)) writer.flush();
       },
       signal,
@@ -40,6 +48,7 @@ export async function unpack({ repository, pack, writer, isWanted, isUrgent, sig
   } finally {
     writer.flush();
   }
+  if (full) throw full;
 }
 
 export interface AssembleOptions {
@@ -69,7 +78,10 @@ export async function assembleFile({ repository, id, parts, writer, signal }: As
       facts: { object: id },
     });
   }
-  const file = writer.begin(id);
+  const file = writer.begin(
+    id,
+    parts.reduce((sum, { chunk, length }) => (chunk === undefined ? sum : sum + length), 0),
+  );
   let size = 0;
   try {
     const positions = parts.map(({ length }) => {
@@ -126,7 +138,7 @@ export interface FetchOptions {
 export async function fetchSource({ bucket, content, size, writer, signal }: FetchOptions): Promise<void> {
   const { id } = content;
   if (writer.has(id)) return writer.flush();
-  const file = writer.begin(id);
+  const file = writer.begin(id, size);
   let at = 0;
   try {
     for await (const block of readSource(bucket, content, size, { signal })) {

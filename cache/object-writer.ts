@@ -13,6 +13,7 @@ import type { Digest } from '../dataset/digest.ts';
 import { isErrno, UnavailableError } from '../dataset/errors.ts';
 import { Journal } from './journal.ts';
 import { type Layout, objectPath } from './layout.ts';
+import type { Room } from './room.ts';
 
 /** An object that was put into objects/. */
 export interface Placed {
@@ -26,6 +27,8 @@ export interface ObjectWriterOptions {
   /** Unlike any other writer's of this cache. */
   readonly name: string;
   readonly bootId: string;
+  /** What is written is taken from it first; without one, there is room as long as the disk has. */
+  readonly room?: Room;
   readonly onPlaced: (placed: readonly Placed[]) => void;
   /** See `Journal`. */
   readonly onRetired: (file: string) => void;
@@ -47,15 +50,17 @@ export class ObjectWriter {
   readonly #folder: string;
   readonly #journal: Journal;
   readonly #onPlaced: (placed: readonly Placed[]) => void;
-  readonly #pending = new Map<Digest, { temporary: string; size: number }>();
+  readonly #room: Room | undefined;
+  readonly #pending = new Map<Digest, { temporary: string; size: number; taken: number }>();
   #pendingBytes = 0;
   #serial = 0;
 
   constructor(options: ObjectWriterOptions) {
-    const { layout, name, bootId, onPlaced, onRetired } = options;
+    const { layout, name, bootId, room, onPlaced, onRetired } = options;
     this.#layout = layout;
     this.#folder = `${layout.incoming}/${name}`;
     this.#journal = new Journal({ directory: layout.journal, name, bootId, onRetired });
+    this.#room = room;
     this.#onPlaced = onPlaced;
     mkdirSync(this.#folder);
   }
@@ -72,7 +77,7 @@ export class ObjectWriter {
   /** Writes a whole object. The caller has checked that `bytes` are what `id` says. */
   put(id: Digest, bytes: Uint8Array): void {
     if (this.#pending.has(id)) return;
-    const file = this.begin(id);
+    const file = this.begin(id, bytes.length);
     try {
       file.write(bytes, 0);
     } catch (error) {
@@ -82,10 +87,21 @@ export class ObjectWriter {
     file.finish(bytes.length);
   }
 
-  /** Begins an object that is written part by part. It must end with `finish` or `abort`. */
-  begin(id: Digest): ObjectFile {
+  /**
+   * Begins an object that is written part by part. It must end with `finish` or `abort`.
+   * @param taken what of it will be written, in bytes: holes take none
+   * @throws UnavailableError with `facts.full` where there is no room for so much
+   */
+  begin(id: Digest, taken: number): ObjectFile {
+    if (this.#room?.take(taken) === false) throw this.#full(id);
     const temporary = `${this.#folder}/${this.#serial++}`;
-    const descriptor = this.#guarded(id, () => openSync(temporary, 'wx', OBJECT_MODE));
+    let descriptor: number;
+    try {
+      descriptor = openSync(temporary, 'wx', OBJECT_MODE);
+    } catch (error) {
+      this.#room?.give(taken);
+      throw this.#translated(error, id);
+    }
     let end = 0;
     return {
       write: (bytes, position) => {
@@ -99,17 +115,29 @@ export class ObjectWriter {
         closeSync(descriptor);
         if (this.#pending.has(id)) {
           unlinkSync(temporary);
+          this.#room?.give(taken);
           return;
         }
-        this.#pending.set(id, { temporary, size });
+        this.#pending.set(id, { temporary, size, taken });
         this.#pendingBytes += size;
         if (this.#pending.size >= BATCH_FILES || this.#pendingBytes >= BATCH_BYTES) this.flush();
       },
       abort: () => {
         closeSync(descriptor);
         unlinkSync(temporary);
+        this.#room?.give(taken);
       },
     };
+  }
+
+  /**
+   * Takes a whole object that was written elsewhere in the cache's file system, its room already taken: it goes into place with the
+   * next `flush`, or is removed where the object is there.
+   */
+  adopt(id: Digest, file: string, size: number): void {
+    this.flush();
+    this.#pending.set(id, { temporary: file, size, taken: 0 });
+    this.#pendingBytes += size;
   }
 
   /** Makes everything written so far visible. */
@@ -121,15 +149,20 @@ export class ObjectWriter {
     const placed: Placed[] = [];
     try {
       this.#journal.record(pending.map(([id]) => id));
-      for (const [id, { temporary, size }] of pending) {
+      for (const [id, { temporary, size, taken }] of pending) {
         const path = objectPath(this.#layout, id);
         // A second writer may have been faster. Its inode stays, since late/ and mounts may have it already.
-        if (existsSync(path)) unlinkSync(temporary);
-        else renameSync(temporary, path);
+        if (existsSync(path)) {
+          unlinkSync(temporary);
+          this.#room?.give(taken);
+        } else renameSync(temporary, path);
         placed.push({ id, size });
       }
     } catch (error) {
-      for (const [, { temporary }] of pending.slice(placed.length)) rmSync(temporary, { force: true });
+      for (const [, { temporary, taken }] of pending.slice(placed.length)) {
+        rmSync(temporary, { force: true });
+        this.#room?.give(taken);
+      }
       throw this.#translated(error, pending[placed.length]![0]);
     } finally {
       if (placed.length > 0) this.#onPlaced(placed);
@@ -157,13 +190,24 @@ export class ObjectWriter {
   }
 
   #translated(error: unknown, id: Digest): unknown {
-    if (!isErrno(error, 'ENOSPC') && !isErrno(error, 'EDQUOT')) return error;
-    const { directory } = this.#layout;
-    return new UnavailableError(
-      `the cache ${directory} has no room for object ${id}: free some with 'larder cache evict', or give it a larger disk`,
-      { cause: error, facts: { object: id, cache: directory, full: true } },
-    );
+    return isErrno(error, 'ENOSPC') || isErrno(error, 'EDQUOT') ? this.#full(id, error) : error;
   }
+
+  #full(id: Digest, cause?: unknown): UnavailableError {
+    return noRoom(this.#layout.directory, id, cause);
+  }
+}
+
+/** That a cache is full. */
+export function noRoom(cache: string, id: Digest, cause?: unknown): UnavailableError {
+  return new UnavailableError(
+    `the cache ${cache} has no room for object ${id}: free some with 'larder cache evict', or give it a larger disk or limit`,
+    { cause, facts: { object: id, cache, full: true } },
+  );
+}
+
+export function isFull(error: unknown): boolean {
+  return error instanceof UnavailableError && error.facts.full === true;
 }
 
 /** An object on its way. What is never written reads as zeros and takes no space. */

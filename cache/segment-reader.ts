@@ -17,6 +17,10 @@ export interface StagedSource {
 /** What has to be brought, and where its chunks are. */
 export interface Place {
   readonly repository: Repository;
+  /** The staged version where it was found; others may have it too. */
+  readonly version: Digest;
+  /** The leaf segment of its manifest. */
+  readonly segment: Digest;
   readonly content: Exclude<Content, InlineContent>;
   /** In bytes. */
   readonly size: number;
@@ -57,11 +61,11 @@ export class SegmentReader {
 
   /** Where to get a content; undefined where none of the sources knows it. */
   async locate(id: Digest, sources: Iterable<StagedSource>, fresh = false): Promise<Place | undefined> {
-    for (const { repository, map } of sources) {
+    for (const { repository, version, map } of sources) {
       for (const segment of map.candidates(id)) {
         const { contents, locations } = await this.load(repository, segment, fresh);
         const found = contents.get(id);
-        if (found) return { repository, ...found, locations };
+        if (found) return { repository, version, segment, ...found, locations };
       }
     }
     return undefined;

@@ -79,7 +79,7 @@ describe('verifying a cache', () => {
 
   it('removes what nothing tells the right bytes of', async () => {
     const writer = cache.writer();
-    const file = writer.begin(sha256('some file of parts'));
+    const file = writer.begin(sha256('some file of parts'), 8);
     file.write(Buffer.from('whatever'), 0);
     file.finish(8);
     writer.close();

@@ -70,6 +70,9 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   const repositories = stack.adopt(createRepositories(), (opened) => opened.close());
   const resolve = async (id: string, signal: AbortSignal) => {
     const outcome = await hydrator.hydrate(id as Digest, { signal });
+    if (outcome === 'stream') {
+      throw new UnavailableError(`object ${id} is too large for the cache, and nothing streams it`);
+    }
     if (outcome === 'ready') cache.ensureLate(id as Digest);
     return outcome;
   };
