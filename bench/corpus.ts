@@ -58,13 +58,13 @@ export function writeSmall(directory: string, count: number): void {
   }
 }
 
-/** Every file below `directory`, in an order that looks random and is the same in every run. */
-export function shuffledFiles(directory: string): string[] {
+/** Every file below `directory`, in an order that looks random and is the same in every run. @param order another for each number */
+export function shuffledFiles(directory: string, order = 0): string[] {
   const files = readdirSync(directory, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name))
     .sort();
-  let state = 2463534242;
+  let state = 2463534242 + order * 104729;
   for (let index = files.length - 1; index > 0; index -= 1) {
     state ^= state << 13;
     state ^= state >>> 17;

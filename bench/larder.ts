@@ -1,6 +1,7 @@
-import { readFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
 import { join, resolve } from 'node:path';
 import { type Measured, measure } from './measure.ts';
+import { ended, peakResident } from './processes.ts';
 
 const program = resolve(import.meta.dirname, '..', 'bin', 'larder');
 
@@ -14,12 +15,25 @@ export interface LarderUnderTest extends AsyncDisposable {
   daemon(): Promise<number>;
   /** The largest resident size of the daemon since it started, in bytes. */
   daemonResident(): Promise<number>;
+  /** Ends the daemon as a crash would; its keeper and its mounts stay. */
+  killDaemon(): Promise<void>;
+  /** Starts a daemon, and does not wait for it. It ends with `stop`. */
+  startDaemon(): void;
+  /** Ends daemon and keeper, and waits until they are gone. */
   stop(): Promise<void>;
 }
 
-/** @param repository where its repository is; below the directory too if not said */
-export function larderIn(directory: string, repository = join(directory, 'repository')): LarderUnderTest {
+/**
+ * @param repository where its repository is; below the directory too if not said
+ * @param settings more of its environment
+ */
+export function larderIn(
+  directory: string,
+  repository = join(directory, 'repository'),
+  settings: Readonly<Record<string, string>> = {},
+): LarderUnderTest {
   const environment = {
+    ...settings,
     LARDER_REPOSITORY: repository,
     LARDER_CACHE: join(directory, 'cache'),
     LARDER_RUNTIME: join(directory, 'runtime'),
@@ -31,7 +45,9 @@ export function larderIn(directory: string, repository = join(directory, 'reposi
     const { stdout } = await measure([program, 'status', '--json'], { environment, accept: [1] });
     if (stdout === '') return;
     const { pid, keeperPid } = JSON.parse(stdout) as { pid: number; keeperPid?: number };
-    for (const one of [pid, keeperPid]) if (one !== undefined) process.kill(one, 'SIGTERM');
+    const running = [pid, keeperPid].filter((one) => one !== undefined);
+    for (const one of running) process.kill(one, 'SIGTERM');
+    await ended(running);
   };
   return {
     repository: environment.LARDER_REPOSITORY,
@@ -39,8 +55,16 @@ export function larderIn(directory: string, repository = join(directory, 'reposi
     run,
     daemon,
     async daemonResident() {
-      const status = readFileSync(`/proc/${await daemon()}/status`, 'utf8');
-      return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024;
+      return peakResident(await daemon());
+    },
+    async killDaemon() {
+      const pid = await daemon();
+      process.kill(pid, 'SIGKILL');
+      await ended([pid]);
+    },
+    startDaemon() {
+      const env = { ...process.env, ...environment };
+      spawn(program, ['node', 'serve'], { env, stdio: 'ignore', detached: true }).unref();
     },
     stop,
     [Symbol.asyncDispose]: stop,

@@ -1,11 +1,12 @@
-import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { benchCache } from './cache.ts';
 import { benchImport } from './import.ts';
 import { benchLarge } from './large.ts';
 import { benchMillion } from './million.ts';
+import { compileProgram } from './programs.ts';
 import { benchRead } from './read.ts';
 import { met, type Report, type Row, table } from './report.ts';
 import { benchScale } from './scale.ts';
@@ -22,14 +23,21 @@ const { values, positionals } = parseArgs({
     s3: { type: 'boolean', default: false },
     json: { type: 'string' },
     bytes: { type: 'string', default: '1.5e9' },
+    small: { type: 'boolean', default: false },
+    parts: { type: 'string', default: '' },
   },
 });
 const sizes = positionals.filter((word) => /^\d+$/.test(word)).map(Number);
 
 const sections: Record<string, Section> = {
-  read: { mounts: true, run: (scratch) => benchRead(scratch, reader(scratch)) },
-  large: { mounts: true, run: (scratch) => benchLarge(scratch, reader(scratch)) },
+  read: { mounts: true, run: (scratch) => benchRead(scratch, compileProgram(scratch, 'reader')) },
+  large: { mounts: true, run: (scratch) => benchLarge(scratch, compileProgram(scratch, 'reader')) },
   import: { mounts: true, run: (scratch) => benchImport(scratch, { bytes: Number(values.bytes), s3: values.s3 }) },
+  cache: {
+    mounts: true,
+    run: (scratch) =>
+      benchCache(scratch, { small: values.small, parts: values.parts.split(',').filter((part) => part !== '') }),
+  },
   million: { mounts: true, run: benchMillion },
   scale: {
     mounts: false,
@@ -67,11 +75,4 @@ try {
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(figures, undefined, 2)}\n`);
 } finally {
   rmSync(scratch, { recursive: true, force: true });
-}
-
-/** The C program that reads files as a training run does. */
-function reader(directory: string): string {
-  const file = join(directory, 'reader');
-  execFileSync('cc', ['-O2', '-pthread', '-o', file, join(import.meta.dirname, 'reader.c')]);
-  return file;
 }

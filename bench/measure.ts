@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { peakResident } from './processes.ts';
 
 export interface Measured {
   readonly seconds: number;
@@ -27,7 +27,7 @@ export function measure(command: readonly string[], options: RunOptions = {}): P
     });
     let residentBytes = 0;
     const poll = setInterval(() => {
-      residentBytes = Math.max(residentBytes, peakResident(child.pid));
+      if (child.pid !== undefined) residentBytes = Math.max(residentBytes, peakResident(child.pid));
     }, 20);
     const output = { stdout: '', stderr: '' };
     child.stdout.on('data', (data) => {
@@ -45,15 +45,6 @@ export function measure(command: readonly string[], options: RunOptions = {}): P
       else reject(new Error(`${command.join(' ')} ended with ${code}: ${output.stderr}`));
     });
   });
-}
-
-function peakResident(pid: number | undefined): number {
-  try {
-    const kibibytes = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
-    return Number(kibibytes ?? 0) * 1024;
-  } catch {
-    return 0; // The process has just ended.
-  }
 }
 
 export function median(values: readonly number[]): number {

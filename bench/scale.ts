@@ -4,6 +4,7 @@ import { initRepository } from '../dataset/repository.ts';
 import { startCountedS3 } from './counted-s3.ts';
 import { benchFilesystem } from './filesystem.ts';
 import { measure } from './measure.ts';
+import { nodeOptions } from './node-options.ts';
 import { columns, type Report, type Row } from './report.ts';
 import { type OperationName, operations } from './scale/operations.ts';
 import type { Ran } from './scale/run.ts';
@@ -32,9 +33,6 @@ interface Taken extends Omit<Ran, 'openingRequests'> {
   readonly processSeconds: number;
 }
 
-/** As bin/larder starts Node; the code that it keeps compiled is kept here too. */
-const NODE_OPTIONS = ['--max-semi-space-size=4', '--heap-growing-percent=20'];
-
 const program = resolve(import.meta.dirname, 'scale', 'run.ts');
 
 /**
@@ -46,6 +44,7 @@ export async function benchScale(scratch: string, { sizes, s3 }: ScaleOptions): 
   const filesystem = stack.use(benchFilesystem(scratch, 'scale', 24));
   const environment = {
     LARDER_STATE: join(filesystem.directory, 'state'),
+    // The code that it keeps compiled, as bin/larder does.
     NODE_COMPILE_CACHE: join(filesystem.directory, 'code'),
   };
   for (const directory of Object.values(environment)) mkdirSync(directory);
@@ -58,7 +57,7 @@ export async function benchScale(scratch: string, { sizes, s3 }: ScaleOptions): 
       const location = await store.make(entries);
       for (const operation of Object.keys(operations) as OperationName[]) {
         store.takeCounts();
-        const command = [process.execPath, ...NODE_OPTIONS, program, operation, location, String(entries)];
+        const command = [process.execPath, ...nodeOptions(), program, operation, location, String(entries)];
         const { stdout, seconds: processSeconds } = await measure(command, { environment });
         const { openingRequests, ...ran } = JSON.parse(stdout) as Ran;
         const counted = store.takeCounts();
