@@ -46,12 +46,44 @@ async function reopen(): Promise<void> {
 describe("a cache's index", () => {
   it('follows what comes and goes', async () => {
     const ids = put(25);
-    expect(index.totals()).toEqual({ objects: 25, bytes: 10 * 8 + 15 * 9 });
+    expect(index.totals()).toEqual({ objects: 25, bytes: 10 * 8 + 15 * 9, held: 25 * 4096 });
     cache.remove(ids[0]!);
     expect(index.totals().objects).toBe(24);
     expect(index.get(ids[0]!)).toBeUndefined();
     expect(index.get(ids[1]!)).toMatchObject({ id: ids[1], size: 8 });
     expect((await all()).map(({ id }) => id)).toEqual(ids.slice(1).sort());
+  });
+
+  it('finds objects by the beginning of their ids', () => {
+    const ids = put(40).sort();
+    const [first] = ids;
+    expect(index.startingWith(first!.slice(0, 16)).map(({ id }) => id)).toEqual([first]);
+    const fan = first!.slice(0, 2);
+    expect(index.startingWith(fan).map(({ id }) => id)).toEqual(ids.filter((id) => id.startsWith(fan)));
+  });
+
+  it('goes on behind an id, some at a time', async () => {
+    const ids = put(25).sort();
+    const sizes: number[] = [];
+    const seen: Digest[] = [];
+    for await (const batch of index.batches({ after: ids[4]!, size: 8 })) {
+      sizes.push(batch.length);
+      seen.push(...batch.map(({ id }) => id));
+    }
+    expect(sizes).toEqual([8, 8, 4]);
+    expect(seen).toEqual(ids.slice(5));
+  });
+
+  it('counts an object once that comes twice, and by the size that it has', async () => {
+    const [id] = put(3);
+    cache.announce([{ id: id!, size: 10_000 }]);
+    cache.announce([{ id: id!, size: 10_000 }]);
+    expect(index.totals()).toEqual({ objects: 3, bytes: 10_000 + 16, held: 12_288 + 2 * 4096 });
+    cache.remove(id!);
+    cache.remove(id!);
+    expect(index.totals()).toEqual({ objects: 2, bytes: 16, held: 2 * 4096 });
+    await reopen();
+    expect(index.totals()).toEqual({ objects: 2, bytes: 16, held: 2 * 4096 });
   });
 
   it('remembers over a close when an object was checked', async () => {

@@ -20,6 +20,8 @@ export interface Placed {
   readonly id: Digest;
   /** In bytes. */
   readonly size: number;
+  /** Of the room, and to be settled by who counts it; absent where the object was there already. */
+  readonly taken?: number;
 }
 
 export interface ObjectWriterOptions {
@@ -136,7 +138,7 @@ export class ObjectWriter {
    */
   adopt(id: Digest, file: string, size: number): void {
     this.flush();
-    this.#pending.set(id, { temporary: file, size, taken: 0 });
+    this.#pending.set(id, { temporary: file, size, taken: size });
     this.#pendingBytes += size;
   }
 
@@ -155,8 +157,11 @@ export class ObjectWriter {
         if (existsSync(path)) {
           unlinkSync(temporary);
           this.#room?.give(taken);
-        } else renameSync(temporary, path);
-        placed.push({ id, size });
+          placed.push({ id, size });
+        } else {
+          renameSync(temporary, path);
+          placed.push(this.#room ? { id, size, taken } : { id, size });
+        }
       }
     } catch (error) {
       for (const [, { temporary, taken }] of pending.slice(placed.length)) {
