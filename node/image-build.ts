@@ -34,7 +34,7 @@ export async function ensureImage(
   const { repository, root } = version;
   const file = join(directory, `${root}.erofs`);
   const mapFile = join(directory, `${root}.map`);
-  const map = existsSync(file) ? readMap(mapFile, root) : undefined;
+  const map = existsSync(file) ? readStageMap(mapFile, root) : undefined;
   if (map !== undefined) return { file, map };
 
   const { entries } = await readVersion(repository, version.version, signal);
@@ -43,7 +43,8 @@ export async function ensureImage(
   return { file, map: loadStageMap(mapFile, root) };
 }
 
-function readMap(file: string, root: Digest): StageMap | undefined {
+/** Undefined where there is none, or one that is damaged or of an older format. */
+export function readStageMap(file: string, root: Digest): StageMap | undefined {
   try {
     return loadStageMap(file, root);
   } catch (error) {

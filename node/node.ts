@@ -4,6 +4,7 @@ import { type Cache, openCache } from '../cache/cache.ts';
 import { createHydrator, type Hydrator } from '../cache/hydrate.ts';
 import { type CacheIndex, openIndex } from '../cache/index.ts';
 import { type KnownVersions, openKnownVersions } from '../cache/known-versions.ts';
+import type { StagedSource } from '../cache/segment-reader.ts';
 import type { Digest } from '../dataset/digest.ts';
 import { UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
@@ -11,8 +12,10 @@ import { type KeptRing, openKeptRing } from '../mount/keeper-ring.ts';
 import { mountAt } from '../mount/mount-table.ts';
 import type { Logger } from './log.ts';
 import { type RuntimePaths, runtimePaths } from './paths.ts';
+import { afterRecovery, createRecovery } from './recovery.ts';
 import { createRepositories, type Repositories } from './repositories.ts';
 import { createVolumes, type Volumes } from './service.ts';
+import { createStageMaps } from './stage-maps.ts';
 import { createStagedVersions, type StagedVersions } from './staging.ts';
 
 /** Everything that one node's daemon holds, joined: the cache, the ring that asks it, and the volumes on both. */
@@ -64,6 +67,7 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   for (const folder of [cache.layout.images, cache.layout.workspaces, paths.staged]) sweepTemporaries(folder);
   const index = stack.use(openIndex(cache));
   const known = openKnownVersions(cache.layout);
+  const maps = stack.use(createStageMaps(cache.layout));
   const hydrator = stack.use(
     createHydrator({ cache, patience: deadline, readDirectly: isDirectory, memory: HYDRATE_MEMORY }),
   );
@@ -78,20 +82,23 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   };
   const onFailure = (id: string, error: unknown) =>
     log.warn(`object ${id} did not come: ${(error as Error).message}`, { object: id, error, repeats: 'object' });
+  const recovery = stack.use(createRecovery(log));
   const ring = await openKeptRing({
     target: paths.ring,
     socket: paths.keeperSocket,
-    resolve,
+    resolve: afterRecovery(recovery, resolve),
     deadline,
     onFailure,
     onEvent: (event) => log.info(event),
   });
-  const versions = createStagedVersions({ cache, hydrator, known, paths });
+  const versions = createStagedVersions({ cache, hydrator, known, paths, maps });
   const volumes = createVolumes({ cache, versions, paths, repositories });
   // A ring without mounts on it is of no use to the next daemon.
   stack.defer(() => (volumes.records.all().length === 0 ? ring.remove() : ring.leave()));
-  await volumes.recover(log);
-  if (ring.how === 'replaced') heal(versions, hydrator, log);
+  // Mounts that cannot ask any more get what they lack.
+  const onTakenUp = ring.how === 'replaced' ? healer(versions, hydrator, log) : undefined;
+  await volumes.recover({ log, recovery, onTakenUp });
+  recovery.begun();
   const failed = ring.server.ended.then((end): Promise<never> => {
     if (end === 'stopped') return new Promise(() => {});
     throw new UnavailableError(`the ring at ${paths.ring} was ${end} under the daemon: start it again`);
@@ -128,13 +135,17 @@ function sweepTemporaries(folder: string): void {
  * Mounts of an earlier daemon that no keeper held cannot ring any more: what they lack is brought before anyone asks. Until it
  * is there, opening it fails.
  */
-function heal(versions: StagedVersions, hydrator: Hydrator, log: Logger): void {
-  for (const source of versions.sources()) {
+function healer(versions: StagedVersions, hydrator: Hydrator, log: Logger): (version: Digest) => void {
+  const begun = new Set<StagedSource>();
+  return (taken) => {
+    const source = versions.sources().find(({ version }) => version === taken);
+    if (source === undefined || begun.has(source)) return;
+    begun.add(source);
     const { version } = source;
     const about = { version, repository: source.repository.location };
     log.warn(`no keeper had the ring: bringing all of version ${version.slice(0, 12)}, whose mounts cannot ask`, about);
     hydrator.prefetch(source).catch((error) => {
       log.error(`version ${version.slice(0, 12)} is not whole: ${(error as Error).message}`, { ...about, error });
     });
-  }
+  };
 }

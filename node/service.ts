@@ -2,6 +2,7 @@ import { mkdirSync, realpathSync, rmdirSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Cache } from '../cache/cache.ts';
 import type { ByteString } from '../dataset/byte-string.ts';
+import type { Digest } from '../dataset/digest.ts';
 import type { DirectoryEntry } from '../dataset/entry.ts';
 import { ConflictError, CorruptError, isErrno, NotFoundError } from '../dataset/errors.ts';
 import { findEntry } from '../dataset/manifest.ts';
@@ -17,6 +18,7 @@ import { createWorkspaceImage, growWorkspaceImage, mountWorkspace } from '../mou
 import { aboutVolume, type Logger } from './log.ts';
 import type { RuntimePaths } from './paths.ts';
 import { openRecords, type StagedRecord, type StagedRecords } from './records.ts';
+import type { Recovery } from './recovery.ts';
 import type { Repositories } from './repositories.ts';
 import {
   InUseError,
@@ -42,10 +44,18 @@ export interface Volumes {
   /** Removes a workspace's changes; it must not be staged. */
   discard(volume: string): void;
   /** Takes up what an earlier daemon staged, and clears away what it had half done. */
-  recover(log: Logger): Promise<void>;
+  recover(parts: RecoverParts): Promise<void>;
   readonly records: StagedRecords;
   /** Where a workspace is kept. */
   workspaceOf(volume: string): WorkspacePlace;
+}
+
+export interface RecoverParts {
+  readonly log: Logger;
+  /** Takes up what needs a repository, beside the daemon's other work. */
+  readonly recovery: Recovery;
+  /** A volume of this version can be asked for again. */
+  readonly onTakenUp?: (version: Digest) => void;
 }
 
 export interface WorkspacePlace {
@@ -237,21 +247,31 @@ export function createVolumes({ cache, versions, paths, repositories }: VolumesP
       removeWorkspace(workspaceOf(volume));
     },
 
-    async recover(log) {
+    async recover({ log, recovery, onTakenUp }) {
+      const takeUpLater = ({ volume, ...rest }: StagedRecord) => {
+        versions.expect(volume, rest.version);
+        recovery.begin({
+          name: volume,
+          about: aboutVolume({ volume, ...rest }),
+          takeUp: async (signal) => {
+            const repository = await repositories.at(rest.repository);
+            return await versions.takeUp(volume, { ...rest, repository }, signal);
+          },
+          onTakenUp: () => onTakenUp?.(rest.version),
+        });
+      };
       for (const record of records.all()) {
         try {
           if (record.state !== 'staged' || !isOurs(record)) {
             await tearDown(record);
             continue;
           }
-          const repository = await repositories.at(record.repository);
-          await versions.acquire(record.volume, { ...record, repository });
+          takeUpLater(record);
           if (record.kind === 'workspace' && thawLeftover(workspaceOf(record.volume).at)) {
             const text = `workspace ${record.volume} had been left frozen by a snapshot that was cut short: it goes on`;
             log.warn(text, aboutVolume(record));
           }
         } catch (error) {
-          // Its files that are cached are read on; the others wait for a daemon that can open the repository.
           const text = `volume ${record.volume} could not be taken up again: ${(error as Error).message}`;
           log.error(text, { ...aboutVolume(record), error });
         }

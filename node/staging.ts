@@ -10,6 +10,7 @@ import { unmountAndRemove } from '../mount/unmount.ts';
 import { ensureImage } from './image-build.ts';
 import type { RuntimePaths } from './paths.ts';
 import { createSerial } from './serial.ts';
+import type { StageMaps } from './stage-maps.ts';
 
 export interface VersionToStage {
   readonly repository: Repository;
@@ -25,6 +26,10 @@ export interface VersionToMount extends VersionToStage {
 export interface StagedVersions {
   /** Makes the version's image ready and counts `volume` as a user. @returns the image's mount point */
   acquire(volume: string, version: VersionToMount, signal?: AbortSignal): Promise<string>;
+  /** An earlier daemon staged this: its version counts as staged, although it is not taken up yet. */
+  expect(volume: string, version: Digest): void;
+  /** `acquire`, for a volume that is expected. False where it was released meanwhile. */
+  takeUp(volume: string, version: VersionToMount, signal?: AbortSignal): Promise<boolean>;
   /** Ends `volume`'s use; the image of a version that nobody uses is unmounted. Its files stay in the cache. */
   release(volume: string): Promise<void>;
   isStaged(version: Digest): boolean;
@@ -46,10 +51,12 @@ export interface StagedVersionsParts {
   readonly hydrator: Hydrator;
   readonly known: KnownVersions;
   readonly paths: RuntimePaths;
+  readonly maps: StageMaps;
 }
 
-export function createStagedVersions({ cache, hydrator, known, paths }: StagedVersionsParts): StagedVersions {
+export function createStagedVersions({ cache, hydrator, known, paths, maps }: StagedVersionsParts): StagedVersions {
   const staged = new Map<string, Staged>();
+  const expected = new Map<string, Digest>();
   const serial = createSerial();
   const mountPointOf = (root: Digest) => join(paths.images, root);
 
@@ -60,38 +67,67 @@ export function createStagedVersions({ cache, hydrator, known, paths }: StagedVe
     return at;
   };
 
-  return {
-    acquire: (volume, { repository, dataset, version, root }, signal) =>
-      serial(root, async () => {
-        const key = keyOf(repository, version);
-        const before = staged.get(key);
-        if (before !== undefined) {
-          before.users.add(volume);
-          return mountPointOf(root);
-        }
-        const { file, map } = await ensureImage(cache.layout.images, { repository, version, root }, signal);
-        const at = await mountOnce(file, root);
-        const source: StagedSource = { repository, version, root, map };
-        const registration = hydrator.register(source);
-        await known.touch({ version, root, repository: repository.location, dataset });
-        staged.set(key, { source, registration, users: new Set([volume]) });
-        return at;
-      }),
+  const imageOf = async (version: VersionToStage, signal?: AbortSignal) => {
+    const { file, map } = await ensureImage(cache.layout.images, version, signal);
+    return { file, map: maps.add(map) };
+  };
 
-    isStaged: (version) => staged.values().some(({ source }) => source.version === version),
+  const unmountUnused = async (root: Digest) => {
+    if (!staged.values().some(({ source }) => source.root === root)) await unmountAndRemove(mountPointOf(root));
+  };
+
+  /** @param isWanted asked at the end, when nothing is awaited any more */
+  const acquire = (volume: string, wanted: VersionToMount, signal: AbortSignal | undefined, isWanted: () => boolean) =>
+    serial(wanted.root, async () => {
+      const { repository, dataset, version, root } = wanted;
+      const key = keyOf(repository, version);
+      const before = staged.get(key);
+      if (before !== undefined) {
+        if (isWanted()) before.users.add(volume);
+        return mountPointOf(root);
+      }
+      const { file, map } = await imageOf(wanted, signal);
+      const at = await mountOnce(file, root);
+      await known.touch({ version, root, repository: repository.location, dataset });
+      if (!isWanted()) {
+        await unmountUnused(root);
+        return at;
+      }
+      const source: StagedSource = { repository, version, root, map };
+      staged.set(key, { source, registration: hydrator.register(source), users: new Set([volume]) });
+      return at;
+    });
+
+  return {
+    acquire: (volume, version, signal) => acquire(volume, version, signal, () => true),
+
+    expect: (volume, version) => {
+      expected.set(volume, version);
+    },
+
+    async takeUp(volume, version, signal) {
+      const isWanted = () => expected.has(volume);
+      if (isWanted()) await acquire(volume, version, signal, isWanted);
+      return isWanted();
+    },
+
+    isStaged: (version) =>
+      staged.values().some(({ source }) => source.version === version) ||
+      expected.values().some((one) => one === version),
 
     sources: () => [...staged.values()].map(({ source }) => source),
 
     async withSource({ repository, version, root }, task, signal) {
       const before = staged.get(keyOf(repository, version));
       if (before !== undefined) return await task(before.source);
-      const { map } = await serial(root, () => ensureImage(cache.layout.images, { repository, version, root }, signal));
+      const { map } = await serial(root, () => imageOf({ repository, version, root }, signal));
       const source: StagedSource = { repository, version, root, map };
       using _registration = hydrator.register(source);
       return await task(source);
     },
 
     async release(volume) {
+      expected.delete(volume);
       for (const [key, one] of staged) {
         if (!one.users.has(volume)) continue;
         const { root } = one.source;
@@ -100,8 +136,7 @@ export function createStagedVersions({ cache, hydrator, known, paths }: StagedVe
           if (one.users.size > 0) return;
           staged.delete(key);
           one.registration.dispose();
-          if (staged.values().some(({ source }) => source.root === root)) return;
-          await unmountAndRemove(mountPointOf(root));
+          await unmountUnused(root);
         });
       }
     },
