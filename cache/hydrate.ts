@@ -2,7 +2,7 @@ import type { Digest } from '../dataset/digest.ts';
 import { CorruptError } from '../dataset/errors.ts';
 import { openSource } from '../dataset/source/sources.ts';
 import type { Cache } from './cache.ts';
-import { type CrewOptions, createCrew } from './crew.ts';
+import { type Crew, type CrewOptions, createCrew } from './crew.ts';
 import { publish } from './events.ts';
 import { abortable } from './hydrate/abortable.ts';
 import { fileJob } from './hydrate/file-job.ts';
@@ -39,6 +39,15 @@ export interface Hydrator extends AsyncDisposable {
   readonly waiting: number;
 
   stats(): HydratorStats;
+
+  /** Where an object is, of the registered versions; `fresh`: what is known of it may be old. */
+  locate(id: Digest, fresh?: boolean): Promise<Place | undefined>;
+
+  /** Whether a registered version has it, or (very rarely) one that looks alike; from memory. */
+  knows(id: Digest): boolean;
+
+  /** The threads, for what else fetches; they end with the hydrator. */
+  readonly crew: Crew;
 
   close(): Promise<void>;
 }
@@ -186,6 +195,9 @@ export function createHydrator(options: HydratorOptions): Hydrator {
       return quests.waiting;
     },
     stats: () => ({ waiting: quests.waiting, ...queue.stats() }),
+    locate: (id, fresh = false) => locate(id, fresh),
+    knows: (id) => sources.keys().some(({ map }) => map.has(id)),
+    crew,
     close: async () => {
       quests.close();
       await crew.close();

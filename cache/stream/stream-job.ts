@@ -95,13 +95,7 @@ export async function runStreamJob({ repository, task, writer, onPiece, signal }
   } else {
     const { pack, chunks } = task;
     const locations = chunks.map(({ location }) => location);
-    await readChunks(
-      repository,
-      pack,
-      locations,
-      async (bytes, at) => deliver(at, bytes, chunks[at]!.landing),
-      signal,
-    );
+    await readChunks(repository, pack, locations, async (bytes, at) => deliver(at, bytes, chunks[at]!.landing), signal);
   }
 }
 
