@@ -4,7 +4,7 @@ import { ConflictError, NotFoundError } from '../dataset/errors.ts';
 import { pidfdGetfd, pidfdOpen } from '../system/calls.ts';
 import { pollReadable } from '../system/calls-fuse.ts';
 import { tryLock } from '../system/lock.ts';
-import { joinRing, type RingServer } from './fuse/ring-server.ts';
+import { type RingServer, standInForRing } from './fuse/ring-server.ts';
 import {
   failure,
   type HeldRing,
@@ -130,7 +130,7 @@ function createKeeper(tell: (event: string) => void) {
     tell(`${hold.name}: no daemon serves it, standing in`);
     let server: RingServer;
     try {
-      server = await joinRing(hold.fd, hold.settled, { resolve: never, deadline: hold.deadline });
+      server = await standInForRing(hold.fd, hold.settled, hold.deadline);
     } catch (error) {
       tell(`${hold.name}: cannot stand in, so it is closed: ${error}`);
       return await forget(hold);
@@ -248,10 +248,4 @@ function show({ name, fd, settled, deadline, connection, server }: Hold): HeldRi
 /** A pidfd becomes readable when its process has ended, also before its parent has asked for its status. */
 function isGone({ pidfd }: Serving): boolean {
   return pollReadable([pidfd], 0).length > 0;
-}
-
-function never(_id: string, signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  });
 }

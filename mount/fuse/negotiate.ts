@@ -8,10 +8,26 @@ export interface Negotiated {
   readonly resend: boolean;
   /** Lookups in one directory do not wait for each other. */
   readonly parallel: boolean;
+  /** Opens may be passed through to a file (Linux 6.9). */
+  readonly passthrough: boolean;
+  /** The longest READ, in bytes. */
+  readonly maxRead: number;
 }
 
 /** What we ask for where the kernel offers it. */
-export const WANTED = FEATURE.parallelDirectoryOperations | FEATURE.abortError | FEATURE.asyncRead | FEATURE.resend;
+export const WANTED =
+  FEATURE.parallelDirectoryOperations |
+  FEATURE.abortError |
+  FEATURE.asyncRead |
+  FEATURE.maxPages |
+  FEATURE.passthrough |
+  FEATURE.resend;
+
+const PAGE = 4096;
+/** The kernel's own limit (fs.fuse.max_pages_limit) is 256 unless root raised it. */
+const MAX_PAGES = 256;
+/** What a kernel without FEATURE.maxPages asks for at most. */
+const OLD_MAX_PAGES = 32;
 
 /**
  * The answer to INIT: of what the kernel offers, what is wanted. A kernel of a higher major asks again with ours; one that is too old
@@ -25,7 +41,14 @@ export function negotiate(
   },
   wanted: bigint = WANTED,
 ): { readonly answer: InitAnswer; readonly settled: Negotiated | undefined } | { readonly refused: string } {
-  const limits = { maxReadahead: 131_072, maxWrite: 4096, maxBackground: 64 };
+  const limits = {
+    maxReadahead: MAX_PAGES * PAGE * 16,
+    maxWrite: PAGE,
+    // Reads ahead that wait for the bucket count against it, those of all files together: what is over it waits in the kernel.
+    maxBackground: 1024,
+    maxPages: MAX_PAGES,
+    maxStackDepth: 0,
+  };
   const { major, minor } = PROTOCOL;
   if (offer.major > major) return { answer: { major, minor, features: 0n, ...limits }, settled: undefined };
   if (offer.major < major || offer.minor < PROTOCOL.oldestMinor)
@@ -36,12 +59,18 @@ export function negotiate(
   // FEATURE.extended says that flags2 is to be read; a kernel that did not offer it would not know.
   const features = common | (offer.features & FEATURE.extended);
   const spoken = Math.min(minor, offer.minor);
+  const has = (feature: bigint) => (common & feature) !== 0n;
+  const high = (feature: bigint) => has(feature) && (features & FEATURE.extended) !== 0n;
+  const passthrough = high(FEATURE.passthrough);
   return {
-    answer: { major, minor: spoken, features, ...limits },
+    // 1: files of a plain filesystem only, and the ring itself then counts as one on top of another.
+    answer: { major, minor: spoken, features, ...limits, maxStackDepth: passthrough ? 1 : 0 },
     settled: {
       minor: spoken,
-      resend: (common & FEATURE.resend) !== 0n && (features & FEATURE.extended) !== 0n,
-      parallel: (common & FEATURE.parallelDirectoryOperations) !== 0n,
+      resend: high(FEATURE.resend),
+      parallel: has(FEATURE.parallelDirectoryOperations),
+      passthrough,
+      maxRead: (has(FEATURE.maxPages) ? MAX_PAGES : OLD_MAX_PAGES) * PAGE,
     },
   };
 }

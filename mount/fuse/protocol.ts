@@ -1,5 +1,5 @@
 /**
- * The kernel's FUSE protocol, version 7, as far as a read-only filesystem of directories needs it. Numbers and layouts are those of
+ * The kernel's FUSE protocol, version 7, as far as a read-only filesystem needs it. Numbers and layouts are those of
  * the kernel's interface (include/uapi/linux/fuse.h), in the machine's byte order, which is little-endian on both x86-64 and arm64.
  * Each layout below names byte offsets; request.ts and reply.ts read and write by them.
  */
@@ -41,12 +41,16 @@ export const FEATURE = {
   asyncRead: 1n << 0n,
   parallelDirectoryOperations: 1n << 18n,
   abortError: 1n << 21n,
+  maxPages: 1n << 22n,
   noOpendirSupport: 1n << 24n,
   extended: 1n << 30n,
   expireOnly: 1n << 35n,
   passthrough: 1n << 37n,
   resend: 1n << 39n,
 } as const;
+
+/** Bits of `openFlags`. A file opened with `passthrough` is read from the file that `backingId` names, and may have no other bit set. */
+export const OPEN_FLAG = { keepCache: 1 << 1, passthrough: 1 << 7 } as const;
 
 /** Codes of messages that we send unasked. They stand where a reply has its error, and their `unique` is 0. */
 export const NOTIFY = { invalidateInode: 2, invalidateEntry: 3, resend: 7 } as const;

@@ -82,6 +82,7 @@ describe('INIT', () => {
     const bytes = initReply(2n, result.answer);
     expect(bytes).toHaveLength(80);
     expect(bytes.readUInt32LE(16 + 12) & (1 << 18)).not.toBe(0);
-    expect(bytes.readUInt32LE(16 + 32)).toBe(1 << 7);
+    expect(bytes.readUInt32LE(16 + 32)).toBe((1 << 5) | (1 << 7));
+    expect([bytes.readUInt16LE(16 + 28), bytes.readUInt32LE(16 + 36)]).toEqual([256, 1]);
   });
 });

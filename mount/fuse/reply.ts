@@ -17,6 +17,9 @@ export interface DirectoryEntry {
   readonly type: number;
 }
 
+/** For what never changes: believed for a year, in seconds. */
+export const FOREVER = 365 * 24 * 3600;
+
 /** What `negotiate` settled, as INIT's answer carries it. */
 export interface InitAnswer {
   readonly major: number;
@@ -25,6 +28,10 @@ export interface InitAnswer {
   readonly features: bigint;
   readonly maxWrite: number;
   readonly maxBackground: number;
+  /** Longest READ, in pages of 4096 bytes; counts with FEATURE.maxPages. */
+  readonly maxPages: number;
+  /** How deep a filesystem that files are passed through to may be stacked itself, plus 1; counts with FEATURE.passthrough. */
+  readonly maxStackDepth: number;
 }
 
 /** An answer's header with room for `size` bytes after it. */
@@ -47,7 +54,14 @@ export function emptyReply(unique: bigint): Buffer {
   return answer(unique, 0);
 }
 
-/** Any bytes, such as those of a READ. */
+/** The header alone of an answer with `size` bytes, which must be written in one call with it. */
+export function dataHeader(unique: bigint, size: number): Buffer {
+  const buffer = answer(unique, 0);
+  buffer.writeUInt32LE(OUT_HEADER.size + size, OUT_HEADER.length);
+  return buffer;
+}
+
+/** Any bytes, such as those of a READDIR. */
 export function dataReply(unique: bigint, data: Uint8Array): Buffer {
   const buffer = answer(unique, data.length);
   buffer.set(data, OUT_HEADER.size);
@@ -66,6 +80,8 @@ export function initReply(unique: bigint, init: InitAnswer): Buffer {
   body.writeUInt16LE(Math.floor((init.maxBackground * 3) / 4), INIT_OUT.congestionThreshold);
   body.writeUInt32LE(init.maxWrite, INIT_OUT.maxWrite);
   body.writeUInt32LE(1, INIT_OUT.timeGranularity);
+  body.writeUInt16LE(init.maxPages, INIT_OUT.maxPages);
+  body.writeUInt32LE(init.maxStackDepth, INIT_OUT.maxStackDepth);
   return buffer;
 }
 
@@ -105,9 +121,13 @@ function writeAttributes(at: Buffer, attributes: Attributes): void {
   at.writeUInt32LE(4096, ATTR.blockSize);
 }
 
-export function openReply(unique: bigint, handle: bigint): Buffer {
+/** `flags` are bits of OPEN_FLAG. */
+export function openReply(unique: bigint, handle: bigint, flags = 0, backingId = 0): Buffer {
   const buffer = answer(unique, OPEN_OUT.size);
-  buffer.writeBigUInt64LE(handle, OUT_HEADER.size + OPEN_OUT.handle);
+  const body = buffer.subarray(OUT_HEADER.size);
+  body.writeBigUInt64LE(handle, OPEN_OUT.handle);
+  body.writeUInt32LE(flags, OPEN_OUT.openFlags);
+  body.writeInt32LE(backingId, OPEN_OUT.backingId);
   return buffer;
 }
 

@@ -8,8 +8,8 @@ import { mount } from '../../system/calls.ts';
 import { canMount } from '../../test/support/privilege.ts';
 import { unmount } from '../unmount.ts';
 import { connectionNumber } from './device.ts';
+import type { Resolve } from './ring-file.ts';
 import { mountRing, type RingServer } from './ring-server.ts';
-import type { Resolve } from './ring-waits.ts';
 import { outputOf, type Running, start, startScript, threadStates } from './testing/processes.ts';
 import { createRig, type Rig, type RigFile, rigFile, storeObject } from './testing/rig.ts';
 

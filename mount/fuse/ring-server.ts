@@ -1,18 +1,29 @@
 import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { UnavailableError } from '../../dataset/errors.ts';
-import { UMOUNT, umount } from '../../system/calls.ts';
+import { anonymousFile, UMOUNT, umount } from '../../system/calls.ts';
 import { mountFuse } from './device.ts';
-import { type Negotiated, negotiate } from './negotiate.ts';
+import { type Negotiated, negotiate, WANTED } from './negotiate.ts';
+import { createPassThrough } from './pass-through.ts';
+import { FEATURE } from './protocol.ts';
 import { errorReply, initReply } from './reply.ts';
 import type { FuseRequest } from './request.ts';
 import { createRing, type RingCounters, type RingOptions } from './ring.ts';
+import { openNodeTable } from './ring-nodes.ts';
+import type { Settled } from './ring-stand-in.ts';
 import { createTreeState } from './ring-tree.ts';
 import { type FuseSession, type SessionEnd, startSession } from './session.ts';
 
 export interface RingServerOptions extends RingOptions {
   /** Features to ask the kernel for, instead of all that are useful: what an older kernel lacks can be left out. */
   readonly features?: bigint;
+  /**
+   * Whether opens of large files that are whole may be passed through to them (the default, where the kernel can). A file system on the
+   * ring then counts as stacked twice: no other overlay can be mounted on top of it.
+   */
+  readonly passthrough?: boolean;
+  /** Told of what goes on without something that was expected, once each. */
+  readonly onNotice?: (notice: string) => void;
 }
 
 /** A ring that is being served by this process. */
@@ -20,12 +31,21 @@ export interface RingServer {
   /** /dev/fuse. Belongs to the caller, who closes it after `release`. */
   readonly fd: number;
   readonly settled: Negotiated;
+  /** Of the memory in which the ring keeps its file nodes, for the keeper to copy; undefined of one that stands in. */
+  readonly table: number | undefined;
   counters(): RingCounters & FuseSession['counters'];
   /** Why the reading ended: `unmounted`, `aborted`, or `stopped` by `release`. */
   readonly ended: Promise<SessionEnd>;
   /** Stops serving. What waits stays unanswered, for whoever takes the descriptor over; closing its last copy ends it with an error. */
   release(): Promise<void>;
+  /** Of one that stands in: what it answered for the daemon since the last time. */
+  takeSettled(): Settled;
+  /** What another that stood in has answered for us. */
+  settle(done: Settled): void;
 }
+
+/** What the memory of file nodes is called in /proc. */
+const TABLE_NAME = 'larder-ring-nodes';
 
 /**
  * Mounts a ring at `target`, an empty directory, and serves it. This process may touch the ring's directories as it likes, for a
@@ -35,7 +55,7 @@ export interface RingServer {
 export async function mountRing(target: string, options: RingServerOptions): Promise<RingServer> {
   const fd = mountFuse(target);
   try {
-    return await serve(fd, undefined, options);
+    return await serve(fd, undefined, options, anonymousFile(TABLE_NAME));
   } catch (error) {
     umount(target, UMOUNT.detach);
     closeSync(fd);
@@ -44,29 +64,70 @@ export async function mountRing(target: string, options: RingServerOptions): Pro
 }
 
 /**
- * Goes on serving a ring whose daemon is gone: `fd` is a copy of its descriptor, `settled` what it had agreed on. What waited
- * at that time is sent again and served.
+ * Goes on serving a ring whose daemon is gone: `fd` is a copy of its descriptor, `settled` what it had agreed on, `table` a copy of its
+ * `table`, which is ours from now on. What waited at that time is sent again and served.
  */
-export async function joinRing(fd: number, settled: Negotiated, options: RingServerOptions): Promise<RingServer> {
+export async function joinRing(
+  fd: number,
+  settled: Negotiated,
+  options: RingServerOptions,
+  table: number = anonymousFile(TABLE_NAME),
+): Promise<RingServer> {
+  refuseWithoutResend(settled);
+  return await serve(fd, settled, options, table);
+}
+
+/** Stands in where no daemon serves: all that comes waits, may be interrupted, and ends at the deadline with EIO. */
+export async function standInForRing(fd: number, settled: Negotiated, deadline: number): Promise<RingServer> {
+  refuseWithoutResend(settled);
+  const resolve = (_id: string, signal: AbortSignal) =>
+    new Promise<never>((_, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    });
+  return await serve(fd, settled, { resolve, deadline }, undefined);
+}
+
+function refuseWithoutResend(settled: Negotiated): void {
   if (!settled.resend)
     throw new UnavailableError(
       'the ring of an earlier daemon cannot be taken over on this kernel: Linux 6.9 is needed. Files that are cached go on to be read; mount anew for the others',
     );
-  return await serve(fd, settled, options);
 }
 
-async function serve(fd: number, known: Negotiated | undefined, options: RingServerOptions): Promise<RingServer> {
+async function serve(
+  fd: number,
+  known: Negotiated | undefined,
+  options: RingServerOptions,
+  memory: number | undefined,
+): Promise<RingServer> {
   const tree = createTreeState();
-  const ring = createRing(tree, options);
+  const table = memory === undefined ? undefined : openNodeTable(memory);
   const { promise: negotiated, resolve: settle, reject: refuse } = Promise.withResolvers<Negotiated>();
+  let ring = known ? ringFor(known) : undefined;
   if (known) settle(known);
+
+  function ringFor(settled: Negotiated) {
+    const tell = options.onNotice ?? (() => {});
+    return createRing(
+      tree,
+      options,
+      table && {
+        table,
+        maxRead: settled.maxRead,
+        passThrough: settled.passthrough ? createPassThrough(fd, tell) : undefined,
+      },
+    );
+  }
+
   const handle = (request: FuseRequest, port: FuseSession) => {
-    if (request.op !== 'init') return ring.handle(request, port);
-    const result = negotiate(request, options.features);
+    if (request.op !== 'init') return ring?.handle(request, port);
+    const wanted = options.features ?? WANTED;
+    const result = negotiate(request, options.passthrough === false ? wanted & ~FEATURE.passthrough : wanted);
     if ('refused' in result) {
       port.send(errorReply(request.unique, constants.errno.EPROTO));
       refuse(new UnavailableError(`${result.refused}: a newer kernel is needed`));
     } else {
+      if (result.settled) ring ??= ringFor(result.settled);
       port.send(initReply(request.unique, result.answer));
       if (result.settled) settle(result.settled);
     }
@@ -83,16 +144,29 @@ async function serve(fd: number, known: Negotiated | undefined, options: RingSer
   } catch (error) {
     early.catch(() => {});
     await session.stop().catch(() => {});
+    table?.close();
     throw error;
   }
+  const served = ring!;
   return {
     fd,
     settled,
+    table: table?.fd,
     ended: session.ended,
-    counters: () => ({ ...ring.counters(), ...session.counters }),
+    counters: () => ({ ...served.counters(), ...session.counters }),
     async release() {
       await session.stop();
-      ring.release();
+      served.release();
+      table?.close();
+    },
+    takeSettled: () => served.takeSettled(),
+    settle(done) {
+      const port = { send: () => true };
+      const header = { unique: 0n, uid: 0, gid: 0, pid: 0 };
+      for (const [nodeid, handle] of done.released)
+        served.handle({ ...header, nodeid: BigInt(nodeid), op: 'release', handle: BigInt(handle) }, port);
+      const nodes = done.forgotten.map(([nodeid, lookups]) => ({ nodeid: BigInt(nodeid), lookups: BigInt(lookups) }));
+      served.handle({ ...header, nodeid: 0n, op: 'forget', nodes }, port);
     },
   };
 }

@@ -8,10 +8,12 @@ import {
   emptyReply,
   entryReply,
   errorReply,
+  FOREVER,
   openReply,
   statfsReply,
 } from './reply.ts';
 import type { FuseRequest } from './request.ts';
+import { isFileNode } from './ring-nodes.ts';
 import type { AnswerAtOnce } from './session-reader.ts';
 
 /**
@@ -28,9 +30,6 @@ export const NODE = { root: ROOT_ID, wait: 2n, fault: 3n } as const;
 
 const FRESH = 1n << 62n;
 const SERIAL_MASK = (1n << 48n) - 1n;
-
-/** Names that never change are believed for a year. */
-const FOREVER = 365 * 24 * 3600;
 
 /** The two hex digits of a directory in `wait`, or undefined of any other node. */
 export function hexOf(nodeid: bigint): string | undefined {
@@ -129,8 +128,13 @@ export const answerAtOnce: AnswerAtOnce = (buffer) => {
       case 'forget':
         for (const node of request.nodes)
           if (hexOf(node.nodeid) !== undefined) state.count({ forgotten: BigInt.asIntN(64, node.lookups) });
-        return 'nothing';
+        return request.nodes.some((node) => isFileNode(node.nodeid)) ? undefined : 'nothing';
+      case 'open':
+      case 'read':
+      case 'release':
+        return isFileNode(nodeid) ? undefined : errorReply(unique, constants.errno.EIO);
       case 'getattr':
+        if (isFileNode(nodeid)) return undefined;
         return attributesReply(unique, attributesOf(nodeid), FOREVER);
       case 'opendir':
         return openReply(unique, 0n);

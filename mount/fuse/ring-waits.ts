@@ -1,37 +1,39 @@
-/** How a wait ended: as `resolve` said, by its failure, or by the deadline. */
-export type Outcome = 'ready' | 'absent' | 'failed' | 'expired';
+import type { RingFile } from './ring-file.ts';
 
-export type Resolve = (id: string, signal: AbortSignal) => Promise<'ready' | 'absent'>;
+/** How a wait ended: with what was waited for, by its failure, or by the deadline. */
+export type Outcome<T> = T | 'failed' | 'expired';
 
-export interface WaitsOptions {
-  readonly resolve: Resolve;
+export interface WaitsOptions<T> {
+  readonly resolve: (id: string, signal: AbortSignal) => Promise<T>;
   /** How long one waits at most, in ms. */
   readonly deadline: number;
   /** Told of every failure, once for all who waited. */
   readonly onFailure?: ((id: string, error: unknown) => void) | undefined;
+  /** Gets what came when all who waited for it had left. */
+  readonly unwanted: (result: T) => void;
 }
 
-interface Flight {
+interface Flight<T> {
   readonly controller: AbortController;
-  readonly waiters: Set<Waiter>;
+  readonly waiters: Set<Waiter<T>>;
 }
 
-interface Waiter {
-  readonly end: (outcome: Outcome) => void;
+interface Waiter<T> {
+  readonly end: (outcome: Outcome<T>) => void;
   readonly timer: NodeJS.Timeout;
 }
 
 /**
- * Waits for objects. All who wait for one id share one call of `resolve`; its signal is aborted when the last of them has left. A
- * call that goes on regardless is forgotten: who comes later starts another.
+ * Waits for what ids stand for. All who wait for one id share one call of `resolve`; its signal is aborted when the last of them has
+ * left. A call that goes on regardless is forgotten: who comes later starts another.
  */
-export function createWaits(options: WaitsOptions) {
-  const flights = new Map<string, Flight>();
+export function createWaits<T extends string | RingFile | undefined>(options: WaitsOptions<T>) {
+  const flights = new Map<string, Flight<T>>();
   let resolving = 0;
   let started = 0;
 
-  function start(id: string): Flight {
-    const flight: Flight = { controller: new AbortController(), waiters: new Set() };
+  function start(id: string): Flight<T> {
+    const flight: Flight<T> = { controller: new AbortController(), waiters: new Set() };
     flights.set(id, flight);
     resolving += 1;
     started += 1;
@@ -39,10 +41,11 @@ export function createWaits(options: WaitsOptions) {
     return flight;
   }
 
-  async function run(id: string, flight: Flight): Promise<void> {
-    let outcome: Outcome;
+  async function run(id: string, flight: Flight<T>): Promise<void> {
+    let outcome: Outcome<T>;
     try {
       outcome = await options.resolve(id, flight.controller.signal);
+      if (flight.waiters.size === 0) options.unwanted(outcome);
     } catch (error) {
       outcome = 'failed';
       if (!flight.controller.signal.aborted) options.onFailure?.(id, error);
@@ -56,7 +59,7 @@ export function createWaits(options: WaitsOptions) {
     flight.waiters.clear();
   }
 
-  function leave(id: string, flight: Flight, waiter: Waiter): boolean {
+  function leave(id: string, flight: Flight<T>, waiter: Waiter<T>): boolean {
     if (!flight.waiters.delete(waiter)) return false;
     clearTimeout(waiter.timer);
     if (flight.waiters.size === 0) {
@@ -68,9 +71,9 @@ export function createWaits(options: WaitsOptions) {
 
   return {
     /** Calls `end` once, later. The function that it gives back leaves before that, and then `end` is not called. */
-    wait(id: string, end: (outcome: Outcome) => void): () => void {
+    wait(id: string, end: (outcome: Outcome<T>) => void): () => void {
       const flight = flights.get(id) ?? start(id);
-      const waiter: Waiter = {
+      const waiter: Waiter<T> = {
         end,
         timer: setTimeout(() => {
           if (leave(id, flight, waiter)) end('expired');

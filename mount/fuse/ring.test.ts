@@ -2,23 +2,30 @@ import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { sha256 } from '../../dataset/digest.ts';
+import { anonymousFile } from '../../system/calls.ts';
 import { OP, OUT_HEADER, UNIQUE_RESENT } from './protocol.ts';
 import { type FuseRequest, parseRequest } from './request.ts';
-import { createRing, type RingOptions } from './ring.ts';
+import { createRing, type RingOptions, type RingParts } from './ring.ts';
+import { openNodeTable } from './ring-nodes.ts';
 import { answerAtOnce, createTreeState, hexOf, NODE } from './ring-tree.ts';
 import { message, nameBody, numbersBody, randomNumbers } from './testing/messages.ts';
 
 const { EINTR, EIO, ENOENT, ENOSYS } = constants.errno;
 
 /** The ring without a kernel: requests in, answers by `unique` out. */
-function bench(options: Partial<RingOptions> & Pick<RingOptions, 'resolve'>) {
+function bench(options: Partial<RingOptions> & Pick<RingOptions, 'resolve'>, parts: Partial<RingParts> = {}) {
   const tree = createTreeState();
-  const ring = createRing(tree, { deadline: 60_000, interruption: () => 'dying', ...options });
+  const ring = createRing(
+    tree,
+    { deadline: 60_000, interruption: () => 'dying', ...options },
+    { table: openNodeTable(anonymousFile('test')), maxRead: 2 ** 20, ...parts },
+  );
   const atOnce = answerAtOnce(tree.buffer);
   const answers = new Map<bigint, Buffer>();
   let doubled = 0;
   const port = {
-    send(answer: Buffer) {
+    send(given: Buffer | readonly Buffer[]) {
+      const answer = Buffer.isBuffer(given) ? given : Buffer.concat(given);
       const unique = answer.readBigUInt64LE(OUT_HEADER.unique);
       if (answers.has(unique)) doubled += 1;
       answers.set(unique, answer);

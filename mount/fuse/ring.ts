@@ -1,33 +1,53 @@
 import { constants } from 'node:os';
-import { UNIQUE_RESENT } from './protocol.ts';
 import { errorReply } from './reply.ts';
 import type { FuseRequest } from './request.ts';
+import type { Reopen, Resolve } from './ring-file.ts';
+import { createFiles, type FileCounters, type FileNodes, type PassThrough, type SharedBlocks } from './ring-files.ts';
+import { createHolds } from './ring-holds.ts';
+import { isFileNode, type NodeTable } from './ring-nodes.ts';
 import { type Interruption, interruptionOf } from './ring-signals.ts';
+import { createStandIn, type Settled } from './ring-stand-in.ts';
 import { hexOf, isObjectName, NODE, type TreeState } from './ring-tree.ts';
-import { createWaits, type Outcome, type Resolve } from './ring-waits.ts';
+import { createWaits, type Outcome } from './ring-waits.ts';
+import type { AnswerPort } from './session.ts';
 
-const { EINTR, EIO, ENOENT } = constants.errno;
+const { EAGAIN, EINTR, EIO, ENOENT } = constants.errno;
 
 /** How long after an interrupted wait the same thread's lookup in `fault` is still part of the same open, in ms. */
 const SAME_OPEN = 1000;
-/** How often a thread is looked at again that was interrupted and does not seem to want to end, in ms. */
-const RECHECK = 25;
+/** How long until an interrupt is to come again whose request is not here, in ms. */
+const INTERRUPT_AGAIN = 10;
 
 export interface RingOptions {
-  /** Brings the object into the cache. `ready`: late/<2 hex>/<id> is there. `absent`: nothing that is staged has it. */
+  /** Brings the object into the cache, or gives a file to read it from. */
   readonly resolve: Resolve;
-  /** After this many ms an open that still waits ends with EIO. */
+  /** Gives the file of an id again that the ring gave out before. Without it, `resolve` is asked, and must give a file. */
+  readonly reopen?: Reopen;
+  /** After this many ms an open or a read that still waits ends with EIO. */
   readonly deadline: number;
   readonly onFailure?: (id: string, error: unknown) => void;
   /** Why a thread was interrupted; the default asks /proc. */
   readonly interruption?: (thread: number) => Interruption;
 }
 
-export interface RingCounters {
-  /** Lookups of objects that came, and how they ended. `withdrawn`: the kernel had given up when the answer came. */
+/** What the ring's file nodes need of the connection. */
+export interface RingParts {
+  readonly table: NodeTable;
+  readonly maxRead: number;
+  readonly passThrough?: PassThrough | undefined;
+  readonly blocks?: SharedBlocks | undefined;
+}
+
+export interface RingCounters extends FileCounters {
+  /**
+   * Lookups of objects that came, and how they ended. `streamed`: with a file of the ring's own; `known`: with one that the kernel had
+   * already; `withdrawn`: the kernel had given up when the answer came.
+   */
   readonly rings: number;
   readonly ready: number;
   readonly absent: number;
+  readonly streamed: number;
+  readonly known: number;
   readonly failed: number;
   readonly expired: number;
   readonly interrupted: number;
@@ -44,86 +64,74 @@ export interface RingCounters {
   readonly nodes: number;
 }
 
-/** Takes answers to the kernel; false where the request is no more. */
-export interface AnswerPort {
-  send(answer: Buffer): boolean;
-}
-
 export interface Ring {
-  /** Handles what the ring's tree does not answer at once: lookups of objects, lookups in `fault`, interrupts. */
+  /** Handles what the ring's tree does not answer at once: lookups of objects, file nodes, lookups in `fault`, interrupts. */
   handle(request: FuseRequest, port: AnswerPort): void;
   counters(): RingCounters;
+  /** Of a ring that stands in: what it answered for the daemon since the last time. */
+  takeSettled(): Settled;
   /** Lets go of all that wait, unanswered: whoever takes the connection over is sent them again. */
   release(): void;
 }
 
-interface Held {
-  unique: bigint;
-  readonly nodeid: bigint;
-  readonly thread: number;
-  readonly hex: string;
-  readonly port: AnswerPort;
-  readonly leave: () => void;
-}
-
 /**
- * The ring's waiting: `wait/<2 hex>/<id>` never exists, but a lookup of it is held until `resolve` has brought the object to where
- * overlayfs looks next; `fault/` fails every lookup with EIO, so that an open of what could not be brought does not end in
- * "no such file".
+ * The ring's waiting: a lookup of `wait/<2 hex>/<id>` is held until `resolve` has brought the object to where overlayfs looks next, and
+ * then denied, or answered with a file of the ring's own; `fault/` fails every lookup with EIO, so that an open of what could not be
+ * brought does not end in "no such file". Without `parts`, it stands in for a daemon: nothing is given out, all wait.
  */
-export function createRing(tree: TreeState, options: RingOptions): Ring {
-  const interruption = options.interruption ?? interruptionOf;
-  const waits = createWaits(options);
-  const held = new Map<bigint, Held>();
-  const watched = new Set<bigint>();
+export function createRing(tree: TreeState, options: RingOptions, parts?: RingParts): Ring {
+  const holds = createHolds(options.interruption ?? interruptionOf);
+  const waits = createWaits({ ...options, unwanted: (result) => typeof result === 'object' && result.close() });
   const interrupted = new Map<string, number>();
-  let recheck: NodeJS.Timeout | undefined;
-  const counters = { rings: 0, ready: 0, absent: 0, failed: 0, expired: 0, interrupted: 0, withdrawn: 0, faults: 0 };
+  const counters = {
+    rings: 0,
+    ready: 0,
+    absent: 0,
+    streamed: 0,
+    known: 0,
+    failed: 0,
+    expired: 0,
+    interrupted: 0,
+    withdrawn: 0,
+    faults: 0,
+  };
+  const standIn = createStandIn({ holds, deadline: options.deadline });
+  const files: FileNodes = parts
+    ? createFiles({
+        ...parts,
+        holds,
+        deadline: options.deadline,
+        reopen: reopenOf(options),
+        onFailure: options.onFailure,
+      })
+    : standIn;
 
-  function ring({ unique, nodeid, pid }: FuseRequest, id: string, hex: string, port: AnswerPort): void {
-    const key = unique & ~UNIQUE_RESENT;
-    const before = held.get(key);
-    if (before) {
-      // Sent again while we still hold it: the answer must carry the number that it has now.
-      before.unique = unique;
-      return;
-    }
-    counters.rings += 1;
-    const leave = waits.wait(id, (outcome) => end(key, outcome));
-    held.set(key, { unique, nodeid, thread: pid, hex, port, leave });
+  function ring(request: FuseRequest, id: string, hex: string, port: AnswerPort): void {
+    const { nodeid, pid } = request;
+    const added = holds.add(
+      request,
+      port,
+      (key) => waits.wait(id, (outcome) => end(key, nodeid, id, outcome)),
+      () => {
+        counters.interrupted += 1;
+        interrupted.set(openOf(pid, hex), Date.now());
+        // After the answer: the next caller may enter only then.
+        queueMicrotask(() => tree.leave(nodeid));
+      },
+    );
+    if (added) counters.rings += 1;
   }
 
-  function end(key: bigint, outcome: Outcome | 'interrupted'): void {
-    const one = held.get(key);
-    if (!one) return;
-    held.delete(key);
-    watched.delete(key);
-    counters[outcome] += 1;
-    const errno = outcome === 'ready' || outcome === 'absent' ? ENOENT : outcome === 'interrupted' ? EINTR : EIO;
-    if (!one.port.send(errorReply(one.unique, errno))) counters.withdrawn += 1;
-    tree.leave(one.nodeid);
-  }
-
-  /** Ends the wait, if the thread has a reason to end. */
-  function interrupt(key: bigint): boolean {
-    const one = held.get(key);
-    if (!one || interruption(one.thread) === 'busy') return false;
-    interrupted.set(openOf(one.thread, one.hex), Date.now());
-    one.leave();
-    end(key, 'interrupted');
-    return true;
-  }
-
-  // The kernel interrupts a request once. If that was for a signal that is no reason to end, we have to see for ourselves when
-  // the thread is killed after all.
-  function watch(): void {
-    if (watched.size === 0 || recheck) return;
-    const look = () => {
-      recheck = undefined;
-      for (const key of watched) if (!held.has(key) || interrupt(key)) watched.delete(key);
-      watch();
-    };
-    recheck = setTimeout(look, Math.max(RECHECK, watched.size / 2));
+  function end(key: bigint, nodeid: bigint, id: string, outcome: Outcome<Awaited<ReturnType<Resolve>>>): void {
+    const given = typeof outcome === 'object' ? files.give(id, outcome) : undefined;
+    const how = typeof outcome === 'string' ? outcome : given ? 'streamed' : 'failed';
+    const errno = how === 'ready' || how === 'absent' ? ENOENT : EIO;
+    const sent = holds.answer(key, (unique) => given?.answer(unique) ?? errorReply(unique, errno));
+    if (sent !== 'taken') given?.late();
+    if (sent === 'gone') return;
+    counters[how] += 1;
+    if (sent === 'late') counters.withdrawn += 1;
+    tree.leave(nodeid);
   }
 
   /** A thread is in one open at a time. Of a thread without a number, we know only which directory it looked in. */
@@ -149,25 +157,37 @@ export function createRing(tree: TreeState, options: RingOptions): Ring {
       if (request.op === 'lookup') {
         const hex = hexOf(request.nodeid);
         if (request.nodeid === NODE.fault) fault(request, request.name, port);
-        else if (hex !== undefined && isObjectName(request.name, hex)) ring(request, request.name, hex, port);
-        else port.send(errorReply(request.unique, ENOENT));
+        else if (hex === undefined || !isObjectName(request.name, hex)) port.send(errorReply(request.unique, ENOENT));
+        else if (files.known(request.name, request, port)) {
+          counters.known += 1;
+          tree.leave(request.nodeid);
+        } else ring(request, request.name, hex, port);
       } else if (request.op === 'interrupt') {
-        const key = request.target & ~UNIQUE_RESENT;
-        if (!held.has(key) || interrupt(key)) return;
-        watched.add(key);
-        watch();
-      }
+        // What is not held was answered, or another reader has it and is about to hand it over: asks the kernel to interrupt
+        // again, which it does as long as that one waits.
+        if (!holds.interrupt(request.target))
+          setTimeout(() => port.send(errorReply(request.unique, EAGAIN)), INTERRUPT_AGAIN).unref();
+      } else if (request.op === 'forget' || isFileNode(request.nodeid)) files.handle(request, port);
     },
     counters() {
       const { resolving, started } = waits.counters();
-      const now = { held: held.size, watched: watched.size, resolving, resolves: started, nodes: tree.known() };
-      return { ...counters, ...now };
+      const now = { resolving, resolves: started, nodes: tree.known() };
+      return { ...counters, ...files.counters(), ...holds.counters(), ...now };
     },
+    takeSettled: () => standIn.takeSettled(),
     release() {
-      clearTimeout(recheck);
-      for (const one of held.values()) one.leave();
-      held.clear();
-      watched.clear();
+      holds.release();
+      files.release();
     },
   };
+}
+
+function reopenOf({ reopen, resolve }: RingOptions): Reopen {
+  return (
+    reopen ??
+    (async (id, signal) => {
+      const result = await resolve(id, signal);
+      return typeof result === 'object' ? result : undefined;
+    })
+  );
 }

@@ -1,4 +1,4 @@
-import { closeSync, writeSync } from 'node:fs';
+import { closeSync, writeSync, writevSync } from 'node:fs';
 import { isErrno } from '../../dataset/errors.ts';
 import { eventFd } from '../../system/calls-fuse.ts';
 import { startThread } from '../../system/thread.ts';
@@ -18,12 +18,16 @@ export interface SessionCounters {
   late: number;
 }
 
-/** One reader of an open /dev/fuse. The descriptor belongs to the caller. */
-export interface FuseSession {
+/** Takes answers to the kernel. */
+export interface AnswerPort {
+  /** Writes one whole answer, in pieces or not. False where the kernel no longer waits for it. Never blocks. */
+  send(answer: Buffer | readonly Buffer[]): boolean;
+}
+
+/** The readers of an open /dev/fuse. The descriptor belongs to the caller. */
+export interface FuseSession extends AnswerPort {
   readonly fd: number;
   readonly counters: Readonly<SessionCounters>;
-  /** Writes one whole answer. False where the kernel no longer waits for it. Never blocks. */
-  send(answer: Buffer): boolean;
   /** Asks for every request again that somebody read from this connection and never answered (Linux 6.9). */
   resend(): void;
   /** Ends the reading. From then on the descriptor may be closed or read by another. */
@@ -99,8 +103,14 @@ export function startSession(options: SessionOptions): FuseSession {
     counters,
     ended,
     send(answer) {
+      // Once it has stopped, the descriptor is another's business, and its number may be another file's.
+      if (!running) {
+        counters.late += 1;
+        return false;
+      }
       try {
-        writeSync(fd, answer);
+        if (Buffer.isBuffer(answer)) writeSync(fd, answer);
+        else writevSync(fd, answer);
       } catch (error) {
         // ENOENT: interrupted, or the process is gone. ENODEV, ENOTCONN: unmounted since.
         if (!isErrno(error, 'ENOENT') && !isErrno(error, 'ENODEV') && !isErrno(error, 'ENOTCONN')) throw error;

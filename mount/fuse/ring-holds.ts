@@ -1,0 +1,100 @@
+import { constants } from 'node:os';
+import { UNIQUE_RESENT } from './protocol.ts';
+import { errorReply } from './reply.ts';
+import type { FuseRequest } from './request.ts';
+import type { Interruption } from './ring-signals.ts';
+import type { AnswerPort } from './session.ts';
+
+/** How often a thread is looked at again that was interrupted and does not seem to want to end, in ms. */
+const RECHECK = 25;
+
+interface Held {
+  /** As the kernel numbers it now: it changes when the request is sent again. */
+  unique: bigint;
+  readonly request: FuseRequest;
+  readonly port: AnswerPort;
+  readonly leave: () => void;
+  readonly interrupted: () => void;
+}
+
+export interface Holds {
+  /**
+   * Holds a request until `answer`. `begin` starts what will bring the answer, and gives what calls that off; `interrupted` is called
+   * before a request is answered EINTR because its thread is to end. False where it is held already, and was only sent again.
+   */
+  add(request: FuseRequest, port: AnswerPort, begin: (key: bigint) => () => void, interrupted: () => void): boolean;
+  /** Answers one that is held. `gone`: it is no longer held; `late`: the kernel had given it up. */
+  answer(key: bigint, make: (unique: bigint) => Buffer | readonly Buffer[]): 'taken' | 'late' | 'gone';
+  /** The kernel says that the thread of a request has a signal. False where that one is not held. */
+  interrupt(target: bigint): boolean;
+  counters(): { readonly held: number; readonly watched: number };
+  /** Lets go of all, unanswered. */
+  release(): void;
+}
+
+/** Requests that wait: each is answered once, under the number that it has by then, and ends early where its thread is to end. */
+export function createHolds(interruption: (thread: number) => Interruption): Holds {
+  const held = new Map<bigint, Held>();
+  const watched = new Set<bigint>();
+  let recheck: NodeJS.Timeout | undefined;
+
+  /** Ends the wait, if the thread has a reason to end. */
+  function endIfDue(key: bigint): boolean {
+    const one = held.get(key);
+    if (!one || interruption(one.request.pid) === 'busy') return false;
+    one.leave();
+    one.interrupted();
+    answer(key, (unique) => errorReply(unique, constants.errno.EINTR));
+    return true;
+  }
+
+  // The kernel interrupts a request once. If that was for a signal that is no reason to end, we have to see for ourselves when
+  // the thread is killed after all.
+  function watch(): void {
+    if (watched.size === 0 || recheck) return;
+    const look = () => {
+      recheck = undefined;
+      for (const key of watched) if (!held.has(key) || endIfDue(key)) watched.delete(key);
+      watch();
+    };
+    recheck = setTimeout(look, Math.max(RECHECK, watched.size / 2));
+  }
+
+  function answer(key: bigint, make: (unique: bigint) => Buffer | readonly Buffer[]): 'taken' | 'late' | 'gone' {
+    const one = held.get(key);
+    if (!one) return 'gone';
+    held.delete(key);
+    watched.delete(key);
+    return one.port.send(make(one.unique)) ? 'taken' : 'late';
+  }
+
+  return {
+    answer,
+    add(request, port, begin, interrupted) {
+      const key = request.unique & ~UNIQUE_RESENT;
+      const before = held.get(key);
+      if (before) {
+        before.unique = request.unique;
+        return false;
+      }
+      held.set(key, { unique: request.unique, request, port, leave: begin(key), interrupted });
+      return true;
+    },
+    interrupt(target) {
+      const key = target & ~UNIQUE_RESENT;
+      if (!held.has(key)) return false;
+      if (!endIfDue(key)) {
+        watched.add(key);
+        watch();
+      }
+      return true;
+    },
+    counters: () => ({ held: held.size, watched: watched.size }),
+    release() {
+      clearTimeout(recheck);
+      for (const one of held.values()) one.leave();
+      held.clear();
+      watched.clear();
+    },
+  };
+}
