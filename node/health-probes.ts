@@ -1,0 +1,165 @@
+import { statfs } from 'node:fs/promises';
+import { type CacheEvents, subscribe } from '../cache/events.ts';
+import type { Repository } from '../dataset/repository.ts';
+import { isExpired } from './event-log.ts';
+import type { Check, Probe } from './health.ts';
+import type { Node } from './node.ts';
+
+/** Everything that is looked at on a node. Dispose of it at the end. */
+export interface NodeProbes extends Disposable {
+  readonly probes: Readonly<Record<string, Probe>>;
+}
+
+/** Below this, in bytes, a disk counts as full: an object, an image or a journal may not fit. */
+const FULL = 64 * 2 ** 20;
+/** How long one answer of a repository is good for, and how long to wait for one, in milliseconds. */
+const REACHED_FOR = 30_000;
+const UNREACHED_FOR = 5_000;
+const PATIENCE = 3_000;
+/** How far back it is looked for failed opens and for an event loop that stood still, in milliseconds. */
+const RECENT = 60_000;
+/** How often the event loop is looked at, and how long it may stand, in milliseconds. */
+const PACE = 500;
+const STUCK = 5_000;
+
+/** @param deadline of opens, in milliseconds */
+export function nodeProbes(node: Node, deadline: number): NodeProbes {
+  const loop = watchEventLoop();
+  const opens = watchOpens(node.cache.layout.directory, deadline);
+  return {
+    probes: {
+      ring: ringProbe(node),
+      keeper: () => keeperCheck(node),
+      disk: () => diskCheck(node.cache.layout.directory),
+      repositories: repositoriesProbe(() => node.repositories.opened()),
+      volumes: () => volumesCheck(node),
+      opens: opens.probe,
+      'event-loop': loop.probe,
+    },
+    [Symbol.dispose]() {
+      loop[Symbol.dispose]();
+      opens[Symbol.dispose]();
+    },
+  };
+}
+
+function ringProbe({ failed, paths }: Node): Probe {
+  let wrong: string | undefined;
+  failed.catch((error: Error) => {
+    wrong = error.message;
+  });
+  return () => ({ name: 'ring', ok: wrong === undefined, message: wrong ?? `serves ${paths.ring}`, restart: true });
+}
+
+function keeperCheck({ ring }: Node): Check {
+  const pid = ring.keeperPid();
+  if (pid !== undefined) return { name: 'keeper', ok: true, message: `process ${pid} holds the ring` };
+  const message = "none holds the ring: a restart of the daemon would fail opens that wait; 'larder keeper' starts one";
+  return { name: 'keeper', ok: false, message };
+}
+
+/** Reads go on by streaming when it is full; nothing more is cached, and nothing staged. */
+async function diskCheck(directory: string): Promise<Check> {
+  const { bavail, bsize } = await statfs(directory);
+  const free = bavail * bsize;
+  const mebibytes = `${Math.floor(free / 2 ** 20).toLocaleString('en')} MiB free at ${directory}`;
+  if (free >= FULL) return { name: 'disk', ok: true, message: mebibytes };
+  return { name: 'disk', ok: false, message: `${mebibytes}: free some, or 'larder cache evict'` };
+}
+
+/** Asks each repository for something small, seldom. */
+export function repositoriesProbe(
+  opened: () => readonly Pick<Repository, 'location' | 'bucket'>[],
+  { patience = PATIENCE, reachedFor = REACHED_FOR } = {},
+): Probe {
+  const known = new Map<string, { readonly check: Check; readonly until: number }>();
+  const ask = async ({ location, bucket }: Pick<Repository, 'location' | 'bucket'>): Promise<Check> => {
+    const before = known.get(location);
+    if (before !== undefined && performance.now() < before.until) return before.check;
+    const check = await askOnce(location, bucket, patience);
+    known.set(location, { check, until: performance.now() + (check.ok ? reachedFor : UNREACHED_FOR) });
+    return check;
+  };
+  return () => Promise.all(opened().map(ask));
+}
+
+async function askOnce(location: string, bucket: Repository['bucket'], patience: number): Promise<Check> {
+  const name = `repository ${location}`;
+  const began = performance.now();
+  try {
+    const info = await bucket.head('repository.json', AbortSignal.timeout(patience));
+    if (info === undefined) return { name, ok: false, message: 'its repository.json is gone: see docs/operations.md' };
+    return { name, ok: true, message: `answered in ${Math.ceil(performance.now() - began)} ms` };
+  } catch (error) {
+    const { name: kind, message } = error as Error;
+    const why = kind === 'TimeoutError' ? `no answer within ${patience / 1000} s` : message;
+    return { name, ok: false, message: `${why}; what is cached is read on` };
+  }
+}
+
+/** A volume that this daemon has not taken up has what is cached, and gets nothing else. */
+function volumesCheck({ volumes, versions }: Node): Check {
+  const records = volumes.records.all().filter(({ state }) => state === 'staged');
+  const taken = new Set(versions.sources().map(({ version }) => version));
+  const lost = records.filter(({ version }) => !taken.has(version)).map(({ volume }) => volume);
+  if (lost.length === 0) return { name: 'volumes', ok: true, message: `${records.length} staged` };
+  const message = `${lost.join(', ')} not taken up by this daemon yet, so that opens of what is not cached wait or fail: is the repository away?`;
+  return { name: 'volumes', ok: false, message };
+}
+
+function watchOpens(directory: string, deadline: number): { readonly probe: Probe } & Disposable {
+  const failures: { readonly at: number; readonly message: string }[] = [];
+  const recent = () => {
+    const since = performance.now() - RECENT;
+    while (failures.length > 0 && failures[0]!.at < since) failures.shift();
+    return failures;
+  };
+  const end = subscribe('missed', (miss) => {
+    if (miss.cache !== directory || (miss.outcome !== 'failed' && !isExpired(miss, deadline))) return;
+    // Their number is told, and the latest: a few thousand are enough for both.
+    if (recent().length >= 10_000) failures.shift();
+    failures.push({ at: performance.now(), message: reasonOf(miss) });
+  });
+  return {
+    probe: () => {
+      const latest = recent().at(-1);
+      const ok = latest === undefined;
+      const message = ok
+        ? 'none failed in the last minute'
+        : `${failures.length} failed in the last minute, the last: ${latest.message}`;
+      return { name: 'opens', ok, message };
+    },
+    [Symbol.dispose]: end,
+  };
+}
+
+/** Whether the main thread stood still: it then answers nobody, and a check that is answered comes after that. */
+export function watchEventLoop({ pace = PACE, stuck = STUCK } = {}): { readonly probe: Probe } & Disposable {
+  let last = performance.now();
+  let longest = { at: last, milliseconds: 0 };
+  const look = () => {
+    const now = performance.now();
+    const milliseconds = Math.max(0, now - last - pace);
+    if (milliseconds >= longest.milliseconds || now - longest.at > RECENT) longest = { at: now, milliseconds };
+    last = now;
+  };
+  const timer = setInterval(look, pace);
+  timer.unref();
+  return {
+    probe: () => {
+      const ok = longest.milliseconds < stuck;
+      const message = `stood still for ${Math.round(longest.milliseconds)} ms at most in the last minute`;
+      return {
+        name: 'event-loop',
+        ok,
+        message: ok ? message : `${message}: too little CPU, or a fault of the daemon's`,
+      };
+    },
+    [Symbol.dispose]: () => clearInterval(timer),
+  };
+}
+
+function reasonOf({ id, error }: CacheEvents['missed']): string {
+  if (error === undefined) return `object ${id} did not come in time`;
+  return error instanceof Error ? error.message : String(error);
+}

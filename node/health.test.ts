@@ -1,0 +1,78 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, describe, expect, it } from 'vitest';
+import { directoryBucket } from '../dataset/bucket/directory.ts';
+import { initRepository } from '../dataset/repository.ts';
+import { createHealth, healthLines, livenessOf } from './health.ts';
+import { repositoriesProbe, watchEventLoop } from './health-probes.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'larder-health-'));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+describe('health', () => {
+  it('is good when everything is, and tells what is wrong first', async () => {
+    const well = { name: 'disk', ok: true, message: '7 GiB free' };
+    const wrong = { name: 'keeper', ok: false, message: 'none' };
+    expect(await createHealth({ disk: () => well })()).toEqual({ ok: true, checks: [well] });
+    const health = await createHealth({ disk: async () => [well], keeper: () => wrong })();
+    expect(health.ok).toBe(false);
+    expect(healthLines(health)).toEqual(['wrong keeper: none', 'ok    disk: 7 GiB free']);
+  });
+
+  it('is wrong where it cannot be looked at', async () => {
+    const health = createHealth({
+      disk: async () => {
+        throw new Error('no such directory');
+      },
+    });
+    expect(await health()).toEqual({ ok: false, checks: [{ name: 'disk', ok: false, message: 'no such directory' }] });
+  });
+
+  it('asks for a new daemon only for what that mends', async () => {
+    const keeper = { name: 'keeper', ok: false, message: 'none' };
+    const ring = { name: 'ring', ok: false, message: 'aborted', restart: true };
+    expect(livenessOf(await createHealth({ keeper: () => keeper })()).ok).toBe(true);
+    expect(livenessOf(await createHealth({ keeper: () => keeper, ring: () => ring })())).toEqual({
+      ok: false,
+      checks: [ring],
+    });
+  });
+});
+
+describe('a repository', () => {
+  it('is well while it answers, and wrong when it is gone, asked no more than now and then', async () => {
+    const location = join(directory, 'repository');
+    const { bucket } = await initRepository(location);
+    const probe = repositoriesProbe(() => [{ location, bucket }], { reachedFor: 0 });
+    expect(await probe()).toMatchObject([{ name: `repository ${location}`, ok: true }]);
+    rmSync(join(location, 'repository.json'));
+    expect(await probe()).toMatchObject([{ ok: false, message: expect.stringContaining('repository.json is gone') }]);
+    await initRepository(location);
+    // What was wrong is looked at again after a while.
+    expect(await probe()).toMatchObject([{ ok: false }]);
+  });
+
+  it('is wrong when it does not answer in time', async () => {
+    const bucket = directoryBucket(join(directory, 'hung'));
+    const hung: typeof bucket = {
+      ...bucket,
+      head: (_key, signal) =>
+        new Promise((_resolve, reject) => signal?.addEventListener('abort', () => reject(signal.reason))),
+    };
+    const probe = repositoriesProbe(() => [{ location: 's3://b/p', bucket: hung }], { patience: 20 });
+    expect(await probe()).toMatchObject([{ ok: false, message: expect.stringMatching(/^no answer within 0.02 s/) }]);
+  });
+});
+
+describe('the event loop', () => {
+  it('is wrong for a while after it stood still', async () => {
+    using loop = watchEventLoop({ pace: 5, stuck: 100 });
+    expect(await loop.probe()).toMatchObject({ ok: true });
+    const until = performance.now() + 250;
+    while (performance.now() < until);
+    await sleep(10);
+    expect(await loop.probe()).toMatchObject({ ok: false, message: expect.stringContaining('stood still') });
+  });
+});

@@ -1,0 +1,45 @@
+/** One thing that may be wrong with a node. */
+export interface Check {
+  /** A word; `repository` may come several times, with the location after a space. */
+  readonly name: string;
+  readonly ok: boolean;
+  /** What is wrong and what to do, or how well it is. */
+  readonly message: string;
+  /** That a new daemon would be better off: what /livez is about. */
+  readonly restart?: boolean;
+}
+
+export interface Health {
+  readonly ok: boolean;
+  readonly checks: readonly Check[];
+}
+
+/** Looks at one thing, or at several of a kind. */
+export type Probe = () => Check | readonly Check[] | Promise<Check | readonly Check[]>;
+
+/** Looks at all of them. A probe that throws is itself what is wrong. */
+export function createHealth(probes: Readonly<Record<string, Probe>>): () => Promise<Health> {
+  const look = async ([name, probe]: [string, Probe]): Promise<readonly Check[]> => {
+    try {
+      return [await probe()].flat();
+    } catch (error) {
+      return [{ name, ok: false, message: error instanceof Error ? error.message : String(error) }];
+    }
+  };
+  return async () => {
+    const checks = (await Promise.all(Object.entries(probes).map(look))).flat();
+    return { ok: checks.every(({ ok }) => ok), checks };
+  };
+}
+
+/** What is wrong and only a new daemon mends: a supervisor that restarts for less would do harm. */
+export function livenessOf({ checks }: Health): Health {
+  const wrong = checks.filter(({ ok, restart }) => !ok && restart === true);
+  return { ok: wrong.length === 0, checks: wrong };
+}
+
+/** `wrong keeper: …`, a line each, what is wrong first. */
+export function healthLines({ checks }: Health): string[] {
+  const line = ({ name, ok, message }: Check) => `${ok ? 'ok   ' : 'wrong'} ${name}: ${message}`;
+  return [...checks].sort((a, b) => Number(a.ok) - Number(b.ok)).map(line);
+}

@@ -1,0 +1,60 @@
+import { statfs } from 'node:fs/promises';
+import type { HydratorStats } from '../cache/hydrate.ts';
+import { type Requests, requestsOf } from '../dataset/bucket/metrics.ts';
+import type { Node } from './node.ts';
+
+/** What a node's daemon holds and does now, and what its parts have counted themselves. */
+export interface NodeState {
+  readonly hydrator: HydratorStats;
+  /** See `RingCounters`. */
+  readonly ring: Readonly<Record<string, number>>;
+  readonly cache: CacheState;
+  readonly keeper: boolean;
+  readonly volumes: { readonly pinned: number; readonly workspace: number };
+  readonly stagedVersions: number;
+  /** The repositories in object stores that are open, by their locations. */
+  readonly requests: Readonly<Record<string, Requests>>;
+}
+
+export interface CacheState {
+  readonly objects: number;
+  readonly bytes: number;
+  /** Of the file system that the cache is on: all of it, and what users may still write. */
+  readonly diskBytes: number;
+  readonly diskFreeBytes: number;
+}
+
+export type StateReader = () => Promise<NodeState>;
+
+/** How long the sums over the cache's objects are good for, in milliseconds. */
+const TOTALS_FOR = 15_000;
+
+export function createStateReader(node: Node): StateReader {
+  const { cache, index, hydrator, ring, volumes, versions, repositories } = node;
+  let totals = index.totals();
+  let due = performance.now() + TOTALS_FOR;
+
+  return async () => {
+    if (performance.now() > due) {
+      totals = index.totals();
+      due = performance.now() + TOTALS_FOR;
+    }
+    const disk = await statfs(cache.layout.directory);
+    const kinds = volumes.records.all().map(({ kind }) => kind);
+    const requests = repositories
+      .opened()
+      .flatMap(({ location, bucket }) => (requestsOf(bucket) === undefined ? [] : [[location, requestsOf(bucket)!]]));
+    return {
+      hydrator: hydrator.stats(),
+      ring: { ...ring.server.counters() },
+      cache: { ...totals, diskBytes: disk.blocks * disk.bsize, diskFreeBytes: disk.bavail * disk.bsize },
+      keeper: ring.keeperPid() !== undefined,
+      volumes: {
+        pinned: kinds.filter((kind) => kind === 'pinned').length,
+        workspace: kinds.filter((kind) => kind === 'workspace').length,
+      },
+      stagedVersions: versions.sources().length,
+      requests: Object.fromEntries(requests),
+    };
+  };
+}
