@@ -9,6 +9,7 @@ import { type ServedJob, serveBuckets } from './bucket-port.ts';
 import type { Cache } from './cache.ts';
 import type { CrewJob, CrewOrder, CrewReport, CrewStart } from './crew-protocol.ts';
 import { publish } from './events.ts';
+import { distrustDamaged } from './neighbours/distrust.ts';
 import type { StageMap } from './stage-map.ts';
 import type { PieceListener } from './stream/stream-job.ts';
 
@@ -162,6 +163,7 @@ export function createCrew({
         },
         finish: (error) => {
           member.jobs.delete(job);
+          distrustDamaged(repository.bucket, error);
           if (error) reject(stopping.signal.aborted ? stopping.signal.reason : error);
           else resolve();
         },

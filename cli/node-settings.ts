@@ -7,7 +7,7 @@ export interface NodeSettings {
   readonly deadline?: number;
 }
 
-type Variables = Readonly<Record<string, string | undefined>>;
+export type Variables = Readonly<Record<string, string | undefined>>;
 
 /** @throws InvalidError that names the variable and what it may be */
 export function readNodeSettings(env: Variables): NodeSettings {

@@ -1,8 +1,10 @@
 import type { Command } from 'commander';
 import type { Repository } from '../dataset/repository.ts';
 import type { LogFormat, Logger } from '../node/log.ts';
+import type { NeighbourSettings } from '../node/neighbours.ts';
 import { type Environment, type Machine, readEnvironment } from './environment.ts';
 import { readLogSettings } from './log-settings.ts';
+import { readNeighbourSettings } from './neighbour-settings.ts';
 import { type NodeSettings, readNodeSettings } from './node-settings.ts';
 import { createOutput, type Output, type Stream, wantsColor } from './output.ts';
 
@@ -30,7 +32,7 @@ export interface Session {
   /** Opens the repository that the environment names. */
   openRepository(): Promise<Repository>;
   /** What the environment says of a node's daemon. Throws InvalidError where that makes no sense. */
-  nodeSettings(): NodeSettings;
+  nodeSettings(): NodeSettings & { readonly neighbours: NeighbourSettings | undefined };
   /** A daemon's log, on standard error. Throws InvalidError where the environment's settings of it make no sense. */
   openLog(component: string, format?: LogFormat): Promise<Logger>;
 }
@@ -54,7 +56,7 @@ export function createStart(host: Host, ends: AsyncDisposableStack): Start {
       environment,
       output,
       signal: host.signal,
-      nodeSettings: () => readNodeSettings(host.env),
+      nodeSettings: () => ({ ...readNodeSettings(host.env), neighbours: readNeighbourSettings(host.env) }),
       openLog: async (component, format) => {
         const terminal = host.stderr.isTTY === true;
         const settings = readLogSettings(host.env, { format, json: options.json === true, terminal });

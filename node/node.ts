@@ -4,6 +4,7 @@ import { type Cache, openCache } from '../cache/cache.ts';
 import { createHydrator, type Hydrator } from '../cache/hydrate.ts';
 import { type CacheIndex, openIndex } from '../cache/index.ts';
 import { type KnownVersions, openKnownVersions } from '../cache/known-versions.ts';
+import type { Neighbours } from '../cache/neighbours/neighbours.ts';
 import type { StagedSource } from '../cache/segment-reader.ts';
 import type { Digest } from '../dataset/digest.ts';
 import { UnavailableError } from '../dataset/errors.ts';
@@ -11,6 +12,7 @@ import type { Repository } from '../dataset/repository.ts';
 import { type KeptRing, openKeptRing } from '../mount/keeper-ring.ts';
 import { mountAt } from '../mount/mount-table.ts';
 import type { Logger } from './log.ts';
+import { type NeighbourSettings, startNeighbours } from './neighbours.ts';
 import { type RuntimePaths, runtimePaths } from './paths.ts';
 import { afterRecovery, createRecovery } from './recovery.ts';
 import { createRepositories, type Repositories } from './repositories.ts';
@@ -27,6 +29,8 @@ export interface Node extends AsyncDisposable {
   readonly hydrator: Hydrator;
   readonly ring: KeptRing;
   readonly repositories: Repositories;
+  /** Undefined where this node asks no others. */
+  readonly neighbours: Neighbours | undefined;
   readonly versions: StagedVersions;
   readonly volumes: Volumes;
   /** Rejects when the ring ended under the daemon: nothing that is missing can come any more, and a new daemon must be started. */
@@ -42,6 +46,7 @@ export interface NodeOptions {
   readonly cache: string;
   /** How long an open waits for its object before it ends with EIO, in milliseconds. */
   readonly deadline?: number;
+  readonly neighbours?: NeighbourSettings | undefined;
   readonly log: Logger;
 }
 
@@ -71,7 +76,8 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   const hydrator = stack.use(
     createHydrator({ cache, patience: deadline, readDirectly: isDirectory, memory: HYDRATE_MEMORY }),
   );
-  const repositories = stack.adopt(createRepositories(), (opened) => opened.close());
+  const neighbours = options.neighbours && stack.use(await startNeighbours(options.neighbours, { cache, log }));
+  const repositories = stack.adopt(createRepositories(neighbours?.share), (opened) => opened.close());
   const resolve = async (id: string, signal: AbortSignal) => {
     const outcome = await hydrator.hydrate(id as Digest, { signal });
     if (outcome === 'stream') {
@@ -115,6 +121,7 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     hydrator,
     ring,
     repositories,
+    neighbours,
     versions,
     volumes,
     failed,

@@ -2,9 +2,11 @@ import type { Bucket, BucketObject, GetOptions, ObjectInfo } from '../../dataset
 import { type MeteredBucket, requestsOf } from '../../dataset/bucket/metrics.ts';
 import { ConflictError, CorruptError, NotFoundError, UnavailableError } from '../../dataset/errors.ts';
 import { unsealSegment } from '../../dataset/format/segment.ts';
+import type { FromNeighbour } from '../bucket-port.ts';
 import { publish } from '../events.ts';
 import { closing } from './abortable.ts';
 import { type Client, NeighbourFault, type Refusal } from './client.ts';
+import { onDistrust } from './distrust.ts';
 import type { LocationsKeeper } from './locations.ts';
 import type { Origin } from './origin.ts';
 import type { Peer, PeerList } from './peer-list.ts';
@@ -47,22 +49,6 @@ export interface Sharing {
   onReceived(bytes: number): void;
 }
 
-const distrusts = new WeakMap<Bucket, (key: string) => void>();
-const accounted = new WeakSet<BucketObject>();
-
-/**
- * What came from this bucket under this key was damaged: if a neighbour gave it, it is passed over for a while, and the object is had from
- * the bucket itself from now on. Does nothing for a bucket without neighbours.
- */
-export function distrust(bucket: Bucket, key: string): void {
-  distrusts.get(bucket)?.(key);
-}
-
-/** Whether the bucket that gave this object publishes `fetched` of it itself. */
-export function publishesItself(object: BucketObject): boolean {
-  return accounted.has(object);
-}
-
 /** A bucket whose packs, segments and locations are asked of the node that owns them first. */
 export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing): Bucket {
   const { peers, client, origin, locations, penalties, closed } = sharing;
@@ -83,12 +69,9 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
     for (const peer of ranked(peers.peers, shared.digest)) {
       if (peer.self) {
         if (!sharing.serves || peers.peers.length === 1) break;
-        const object =
-          shared.kind === 'locations'
-            ? await locations.get(repository, inner, key, options.signal)
-            : await origin.get(repository, inner, key, options);
-        if (shared.kind !== 'locations') accounted.add(object);
-        return object;
+        return shared.kind === 'locations'
+          ? await locations.get(repository, inner, key, options.signal)
+          : told(await origin.get(repository, inner, key, options));
       }
       if (!closed.allows(closedName(peer)) || !penalties.allows(peer.name)) continue;
       const object = await ask(peer, key, shared, options);
@@ -124,11 +107,10 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
     closed.succeeded(closedName(peer));
     givers.set(key, peer.name);
     const { body } = answer;
-    const object = {
+    const object = told({
       ...answer,
       body: closing(resuming(peer, key, answer, options, began), () => void body[Symbol.asyncIterator]().return?.()),
-    };
-    accounted.add(object);
+    });
     return isSmall(shared.kind) && options.range === undefined ? await whole(peer, key, shared, object) : object;
   }
 
@@ -210,9 +192,7 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
         return undefined;
       }
     }
-    const checked = { ...object, body: given(bytes) };
-    accounted.add(checked);
-    return checked;
+    return told({ ...object, body: given(bytes) });
   }
 
   function doubt(key: string, giver: string | undefined): void {
@@ -238,8 +218,7 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
     delete: (key, options) => inner.delete(key, options),
     close: () => inner.close(),
   };
-  distrusts.set(wrapped, (key) => {
-    if (sharedKey(key) === undefined) return;
+  onDistrust(wrapped, (key) => {
     sharing.drop(`${repository}/${key}`);
     doubt(key, givers.get(key));
     givers.delete(key);
@@ -252,6 +231,11 @@ function metered(wrapped: Bucket, inner: Bucket): MeteredBucket {
     get: () => requestsOf(inner),
     enumerable: true,
   });
+}
+
+/** `fetched` is published of it here, where it is known what came from whom. */
+function told(object: BucketObject): BucketObject & FromNeighbour {
+  return { ...object, neighbour: true };
 }
 
 function isSmall(kind: SharedKind): boolean {

@@ -15,8 +15,6 @@ import { startServer } from './server.ts';
 import { openStore } from './store.ts';
 import { sharedKey } from './wire.ts';
 
-export { distrust, publishesItself } from './bucket.ts';
-
 /** What a node shares with its neighbours: each pack of a bucket is fetched by its owner, and had from there by the others. */
 export interface Neighbours extends AsyncDisposable {
   /**

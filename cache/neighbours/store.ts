@@ -79,7 +79,7 @@ export async function openStore({ directory, limit, room }: StoreOptions): Promi
     if (entries.get(entry.name) === entry) entries.delete(entry.name);
     partials.delete(entry);
     bytes -= entry.bytes;
-    room?.give(entry.bytes);
+    room?.change(entry.bytes);
     rmSync(entry.path, { force: true });
     if (entry.users === 0) shut(entry);
   }
@@ -102,6 +102,7 @@ export async function openStore({ directory, limit, room }: StoreOptions): Promi
     if (size > limit / 4) return false;
     while (bytes + size > limit) dropOldest();
     while (room && !room.take(size)) if (!dropOldest()) return false;
+    room?.settle(size);
     return true;
   }
 
@@ -150,7 +151,7 @@ export async function openStore({ directory, limit, room }: StoreOptions): Promi
         object = await StoredObject.create(path, info);
       } catch (error) {
         bytes -= info.size;
-        room?.give(info.size);
+        room?.change(info.size);
         if (isErrno(error, 'ENOSPC') || isErrno(error, 'EDQUOT')) return undefined;
         throw error;
       }
