@@ -14,14 +14,17 @@ import type { Digest } from '../dataset/digest.ts';
 import { isErrno, UnavailableError } from '../dataset/errors.ts';
 import { syncfs } from '../system/calls.ts';
 import { tryLock } from '../system/lock.ts';
-import { readJournals } from './journal.ts';
+import { idsIn, readJournals } from './journal.ts';
 import { type Layout, latePath, layoutOf, makeLayout, objectPath } from './layout.ts';
 import { ObjectWriter, type Placed } from './object-writer.ts';
+import { openVerity, type Verity, type VerityChoice } from './verity.ts';
 
 /** A node's cache, held by this process. What is in it is in its directory; nothing of it is remembered here. */
 export interface Cache extends AsyncDisposable {
   readonly layout: Layout;
   readonly bootId: string;
+  /** Whether the kernel checks the objects' bytes as it reads them. */
+  readonly hasVerity: boolean;
 
   /** Whether the object is there, whole. */
   has(id: Digest): boolean;
@@ -64,6 +67,8 @@ export interface OpenCacheOptions {
   readonly directory: string;
   /** The kernel's; another one than a journal tells means that the machine went down since. */
   readonly bootId?: string;
+  /** `auto`: objects get fs-verity once they are on the disk, where kernel and filesystem have it. */
+  readonly verity?: VerityChoice;
   readonly onWarning?: (message: string) => void;
 }
 
@@ -72,7 +77,12 @@ export interface OpenCacheOptions {
  * not reached the disk for certain.
  * @throws UnavailableError if another process has it
  */
-export async function openCache({ directory, bootId = currentBootId(), onWarning }: OpenCacheOptions): Promise<Cache> {
+export async function openCache({
+  directory,
+  bootId = currentBootId(),
+  verity: useVerity = 'off',
+  onWarning,
+}: OpenCacheOptions): Promise<Cache> {
   const layout = layoutOf(directory);
   mkdirSync(directory, { recursive: true });
   const lock = tryLock(layout.lock, 'exclusive');
@@ -85,12 +95,14 @@ export async function openCache({ directory, bootId = currentBootId(), onWarning
   }
   const descriptor = openSync(directory, 'r');
   const retired: string[] = [];
+  let verity: Verity | undefined;
   try {
     writeFileSync(layout.lock, `${process.pid}\n`);
     makeLayout(layout);
     for (const name of readdirSync(layout.incoming))
       rmSync(`${layout.incoming}/${name}`, { recursive: true, force: true });
     retired.push(...recover(layout, bootId));
+    verity = useVerity === 'off' ? undefined : await openVerity(layout);
   } catch (error) {
     closeSync(descriptor);
     lock.release();
@@ -101,6 +113,7 @@ export async function openCache({ directory, bootId = currentBootId(), onWarning
   const removalListeners: ((id: Digest) => void)[] = [];
   let sealing: Promise<void> | undefined;
   const session = randomBytes(6).toString('hex');
+  const closing = new AbortController();
   let writers = 0;
 
   const seal = async () => {
@@ -114,7 +127,18 @@ export async function openCache({ directory, bootId = currentBootId(), onWarning
         );
         dropObjects(layout, new Set(files));
       }
+      // The kernel flushes each of them anew, which costs little where nothing is left to be flushed.
+      for (const file of files) if (verity) await protect(verity, file);
       for (const file of files) rmSync(file, { force: true });
+    }
+  };
+
+  const protect = async (by: Verity, journal: string) => {
+    try {
+      await by.protect(idsIn(journal), closing.signal);
+    } catch (error) {
+      onWarning?.(`fs-verity is not used any more for objects of the cache ${directory}: ${(error as Error).message}`);
+      verity = undefined;
     }
   };
 
@@ -128,6 +152,9 @@ export async function openCache({ directory, bootId = currentBootId(), onWarning
   const cache: Cache = {
     layout,
     bootId,
+    get hasVerity() {
+      return verity !== undefined;
+    },
     has: (id) => existsSync(objectPath(layout, id)),
     objectPath: (id) => objectPath(layout, id),
     ensureLate: (id) => {
@@ -168,6 +195,7 @@ export async function openCache({ directory, bootId = currentBootId(), onWarning
       while (sealing) await sealing;
     },
     close: async () => {
+      closing.abort();
       await cache.sealed();
       closeSync(descriptor);
       lock.release();
@@ -194,7 +222,7 @@ function recover(layout: Layout, bootId: string): string[] {
 
 function dropObjects(layout: Layout, journals: ReadonlySet<string>): void {
   for (const { file, ids } of readJournals(layout.journal)) {
-    if (journals.has(file)) for (const id of ids) removeObject(layout, id);
+    if (journals.has(file)) for (const id of ids()) removeObject(layout, id);
   }
 }
 

@@ -1,4 +1,15 @@
-import { closeSync, fdatasyncSync, fsyncSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fdatasync,
+  fdatasyncSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  writeSync,
+} from 'node:fs';
+import { promisify } from 'node:util';
 import { DIGEST_BYTES, type Digest, digestFromBytes } from '../dataset/digest.ts';
 
 /**
@@ -13,6 +24,7 @@ import { DIGEST_BYTES, type Digest, digestFromBytes } from '../dataset/digest.ts
  * Its file has its full length from the start, so that writing a name changes no metadata, and costs a disk no more than the name.
  */
 const HEADER_BYTES = 64;
+const BOOT_ID_BYTES = 36;
 const CAPACITY = 32_000;
 
 /**
@@ -31,10 +43,26 @@ export interface JournalOptions {
   readonly onRetired: (file: string) => void;
 }
 
+interface OpenFile {
+  readonly file: string;
+  readonly descriptor: number;
+  readonly since: number;
+  readonly serial: number;
+  names: number;
+  /** Flushes of the disk that are under way or begin next: the file stays open for them. */
+  syncs: number;
+  /** The one under way, and the one that begins when it has ended: for all names that came meanwhile. */
+  syncing?: Promise<void> | undefined;
+  following?: Promise<void> | undefined;
+  ended: boolean;
+}
+
+const sync = promisify(fdatasync);
+
 export class Journal {
   readonly #options: JournalOptions;
   #serial = 0;
-  #open: { file: string; descriptor: number; names: number; since: number } | undefined;
+  #open: OpenFile | undefined;
 
   constructor(options: JournalOptions) {
     this.#options = options;
@@ -53,13 +81,68 @@ export class Journal {
     }
   }
 
+  /** Of the file that is open; undefined where none is. Names that `foretell` wrote to another one count no more. */
+  get generation(): number | undefined {
+    return this.#open?.serial;
+  }
+
+  /**
+   * Writes names of objects to come, while this thread goes on: while the generation is the one that it resolves to, objects may
+   * be renamed to these names without `record`.
+   * @param ids so many at most as one file takes
+   */
+  async foretell(ids: readonly Digest[]): Promise<number> {
+    if (this.#open && this.#open.names + ids.length > CAPACITY) this.retire();
+    const open = this.#writable();
+    writeFully(open.descriptor, Buffer.from(ids.join(''), 'hex'), HEADER_BYTES + open.names * DIGEST_BYTES);
+    open.names += ids.length;
+    await this.#synced(open);
+    return open.serial;
+  }
+
   /** Ends the file that is open. To be called when nothing is written any more, and whenever writing pauses. */
   retire(): void {
     const open = this.#open;
     if (!open) return;
     this.#open = undefined;
-    closeSync(open.descriptor);
+    open.ended = true;
+    if (open.syncs === 0) closeSync(open.descriptor);
     this.#options.onRetired(open.file);
+  }
+
+  /** What was written before the call is on the disk when it resolves. */
+  #synced(open: OpenFile): Promise<void> {
+    const begin = async () => {
+      try {
+        await sync(open.descriptor);
+      } finally {
+        open.syncs -= 1;
+        if (open.ended && open.syncs === 0) closeSync(open.descriptor);
+      }
+    };
+    if (!open.syncing) {
+      open.syncs += 1;
+      const syncing = begin().finally(() => {
+        if (open.syncing === syncing) open.syncing = undefined;
+      });
+      open.syncing = syncing;
+      return syncing;
+    }
+    if (!open.following) {
+      open.syncs += 1;
+      const following = open.syncing
+        .catch(() => {})
+        .then(() => {
+          open.syncing = following;
+          open.following = undefined;
+          return begin();
+        })
+        .finally(() => {
+          if (open.syncing === following) open.syncing = undefined;
+        });
+      open.following = following;
+    }
+    return open.following;
   }
 
   #writable() {
@@ -68,32 +151,52 @@ export class Journal {
     return this.#open;
   }
 
-  #create() {
+  #create(): OpenFile {
     const { directory, name, bootId } = this.#options;
-    const file = `${directory}/${name}.${this.#serial++}`;
+    const serial = this.#serial++;
+    const file = `${directory}/${name}.${serial}`;
     const descriptor = openSync(file, 'wx', 0o600);
     const bytes = Buffer.alloc(HEADER_BYTES + CAPACITY * DIGEST_BYTES);
     bytes.write(bootId, 'latin1');
     writeFully(descriptor, bytes, 0);
     fsyncSync(descriptor);
     syncDirectory(directory);
-    return { file, descriptor, names: 0, since: performance.now() };
+    return { file, descriptor, serial, names: 0, syncs: 0, ended: false, since: performance.now() };
   }
 }
 
-/** What the journals in `directory` tell, in no order. */
-export function readJournals(directory: string): { file: string; bootId: string; ids: Digest[] }[] {
+export interface ReadJournal {
+  readonly file: string;
+  readonly bootId: string;
+  /** The names in it, read when they are asked for. */
+  ids(): Generator<Digest>;
+}
+
+/** The journals in `directory`, in no order. */
+export function readJournals(directory: string): ReadJournal[] {
   return readdirSync(directory).map((name) => {
     const file = `${directory}/${name}`;
-    const bytes = readFileSync(file);
-    const ids: Digest[] = [];
-    for (let at = HEADER_BYTES; at + DIGEST_BYTES <= bytes.length; at += DIGEST_BYTES) {
-      // A crash can leave a name half written; its object was not renamed then, and removing what is not there is harmless.
-      if (bytes.readBigUInt64LE(at) !== 0n || bytes.readBigUInt64LE(at + 8) !== 0n)
-        ids.push(digestFromBytes(bytes, at));
-    }
-    return { file, bootId: bytes.toString('latin1', 0, 36).replace(/\0+$/, ''), ids };
+    return { file, bootId: bootIdOf(file), ids: () => idsIn(file) };
   });
+}
+
+export function* idsIn(file: string): Generator<Digest> {
+  const bytes = readFileSync(file);
+  for (let at = HEADER_BYTES; at + DIGEST_BYTES <= bytes.length; at += DIGEST_BYTES) {
+    // A crash can leave a name half written; its object was not renamed then, and removing what is not there is harmless.
+    if (bytes.readBigUInt64LE(at) !== 0n || bytes.readBigUInt64LE(at + 8) !== 0n) yield digestFromBytes(bytes, at);
+  }
+}
+
+function bootIdOf(file: string): string {
+  const descriptor = openSync(file, 'r');
+  try {
+    const bytes = Buffer.alloc(BOOT_ID_BYTES);
+    readSync(descriptor, bytes, 0, BOOT_ID_BYTES, 0);
+    return bytes.toString('latin1').replace(/\0+$/, '');
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 function writeFully(descriptor: number, bytes: Buffer, position: number): void {
