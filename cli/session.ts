@@ -6,6 +6,7 @@ import { type Environment, type Machine, readEnvironment } from './environment.t
 import { readLogSettings } from './log-settings.ts';
 import { readNeighbourSettings } from './neighbour-settings.ts';
 import { type NodeSettings, readNodeSettings } from './node-settings.ts';
+import { type ObservationSettings, readObservationSettings } from './observation-settings.ts';
 import { createOutput, type Output, type Stream, wantsColor } from './output.ts';
 
 /** The process around the program, passed in so that nothing reaches for it. */
@@ -32,7 +33,7 @@ export interface Session {
   /** Opens the repository that the environment names. */
   openRepository(): Promise<Repository>;
   /** What the environment says of a node's daemon. Throws InvalidError where that makes no sense. */
-  nodeSettings(): NodeSettings & { readonly neighbours: NeighbourSettings | undefined };
+  nodeSettings(): NodeSettings & ObservationSettings & { readonly neighbours: NeighbourSettings | undefined };
   /** A daemon's log, on standard error. Throws InvalidError where the environment's settings of it make no sense. */
   openLog(component: string, format?: LogFormat): Promise<Logger>;
 }
@@ -56,7 +57,11 @@ export function createStart(host: Host, ends: AsyncDisposableStack): Start {
       environment,
       output,
       signal: host.signal,
-      nodeSettings: () => ({ ...readNodeSettings(host.env), neighbours: readNeighbourSettings(host.env) }),
+      nodeSettings: () => ({
+        ...readNodeSettings(host.env),
+        ...readObservationSettings(host.env),
+        neighbours: readNeighbourSettings(host.env),
+      }),
       openLog: async (component, format) => {
         const terminal = host.stderr.isTTY === true;
         const settings = readLogSettings(host.env, { format, json: options.json === true, terminal });

@@ -3,10 +3,13 @@ import { join } from 'node:path';
 import { createCacheCalls } from './cache-calls.ts';
 import { createMountCalls, mountedVolume } from './calls.ts';
 import { type Node, type NodeOptions, openNode } from './node.ts';
-import { listen } from './server.ts';
+import { type ObservationOptions, observeNode } from './observation.ts';
+import { type Handlers, listen } from './server.ts';
 
 export interface RunningNode extends AsyncDisposable {
   readonly node: Node;
+  /** Where metrics and health are served besides the socket, if they are. */
+  readonly metricsPort?: number;
   /** Stops listening and lets go; mounts stay. */
   close(): Promise<void>;
 }
@@ -15,13 +18,14 @@ export interface RunningNode extends AsyncDisposable {
  * The node's daemon: opens everything and listens on the runtime directory's socket. Errors: UnavailableError where another
  * daemon has the cache.
  */
-export async function startNode(options: NodeOptions): Promise<RunningNode> {
+export async function startNode(options: NodeOptions & ObservationOptions): Promise<RunningNode> {
   await using stack = new AsyncDisposableStack();
   const node = stack.use(await openNode(options));
   const startedAt = new Date().toISOString();
   const { volumes, hydrator, paths } = node;
+  const observation = stack.use(await observeNode(node, options));
 
-  const server = await listen(paths.socket, {
+  const handlers: Handlers = {
     ...createMountCalls(node),
     ...createCacheCalls(node),
     status: async () => ({
@@ -33,8 +37,12 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       keeperPid: node.ring.keeperPid(),
       volumes: volumes.records.all().map(mountedVolume),
       waiting: hydrator.waiting,
+      health: await observation.health(),
+      state: await observation.state(),
     }),
-  });
+    stats: observation.stats,
+  };
+  const server = await listen(paths.socket, handlers, observation.pages);
   stack.defer(async () => {
     const closed = new Promise((resolve) => server.close(resolve));
     server.closeAllConnections();
@@ -45,5 +53,5 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   stack.defer(() => rmSync(pidFile, { force: true }));
   const held = stack.move();
   const close = () => held.disposeAsync();
-  return { node, close, [Symbol.asyncDispose]: close };
+  return { node, metricsPort: observation.port, close, [Symbol.asyncDispose]: close };
 }

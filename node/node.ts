@@ -11,6 +11,8 @@ import { UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { type KeptRing, openKeptRing } from '../mount/keeper-ring.ts';
 import { mountAt } from '../mount/mount-table.ts';
+import { aboutVersion } from './about-version.ts';
+import { createEventLog } from './event-log.ts';
 import type { Logger } from './log.ts';
 import { type NeighbourSettings, startNeighbours } from './neighbours.ts';
 import { type RuntimePaths, runtimePaths } from './paths.ts';
@@ -86,8 +88,8 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     if (outcome === 'ready') cache.ensureLate(id as Digest);
     return outcome;
   };
-  const onFailure = (id: string, error: unknown) =>
-    log.warn(`object ${id} did not come: ${(error as Error).message}`, { object: id, error, repeats: 'object' });
+  const about = (version: string) => aboutVersion({ known, volumes }, version);
+  const { onFailure } = stack.use(createEventLog({ log, cache: cache.layout.directory, about, deadline }));
   const recovery = stack.use(createRecovery(log));
   const ring = await openKeptRing({
     target: paths.ring,

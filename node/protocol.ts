@@ -1,5 +1,8 @@
 import type { Digest } from '../dataset/digest.ts';
 import type { ErrorFacts, ErrorKind } from '../dataset/errors.ts';
+import type { Health } from './health.ts';
+import type { NodeState } from './state.ts';
+import type { EventCounts } from './stats-types.ts';
 
 /**
  * What the command line and the daemon say to each other: HTTP over the daemon's unix socket, `POST /v1/<method>` with a JSON
@@ -9,6 +12,7 @@ export interface Methods {
   mount: { request: MountRequest; reply: MountedVolume };
   unmount: { request: UnmountRequest; reply: UnmountReply };
   status: { request: Record<string, never>; reply: NodeStatus };
+  stats: { request: Record<string, never>; reply: NodeStats };
   snapshot: { request: SnapshotRequest; reply: SnapshotReply };
   prefetch: { request: PrefetchRequest; reply: PrefetchReply };
   'cache-show': { request: Record<string, never>; reply: CacheContents };
@@ -105,6 +109,18 @@ export interface NodeStatus {
   readonly volumes: readonly MountedVolume[];
   /** Opens that wait in the ring now. */
   readonly waiting: number;
+  readonly health: Health;
+  readonly state: NodeState;
+}
+
+/** Numbers for who asks again and again: counters only grow, rates are the asker's to make. */
+export interface NodeStats {
+  /** Milliseconds since 1970. */
+  readonly at: number;
+  readonly uptimeSeconds: number;
+  readonly process: { readonly residentBytes: number; readonly cpuSeconds: number };
+  readonly counts: EventCounts;
+  readonly state: NodeState;
 }
 
 export interface CachedVersion {

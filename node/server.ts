@@ -1,6 +1,7 @@
 import { unlink } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { InvalidError, isErrno, LarderError, NotFoundError } from '../dataset/errors.ts';
+import { answerPage, type Pages } from './pages.ts';
 import type { Method, Methods, Progress, ReplyLine } from './protocol.ts';
 
 /** What the daemon does for each call. `signal` ends when the caller has gone. */
@@ -15,10 +16,10 @@ export interface CallContext {
 
 const REQUEST_LIMIT = 1 << 20;
 
-/** Serves the handlers on a unix socket, which only this user can reach. A socket left by a daemon that died is replaced. */
-export async function listen(socket: string, handlers: Handlers): Promise<Server> {
+/** Serves the handlers and pages on a unix socket, which only this user can reach. A socket left by a daemon that died is replaced. */
+export async function listen(socket: string, handlers: Handlers, pages: Pages): Promise<Server> {
   const server = createServer((request, response) => {
-    void answer(handlers, request, response);
+    void answer(handlers, pages, request, response);
   });
   await unlink(socket).catch((error) => {
     if (!isErrno(error, 'ENOENT')) throw error;
@@ -35,18 +36,19 @@ export async function listen(socket: string, handlers: Handlers): Promise<Server
   return server;
 }
 
-async function answer(handlers: Handlers, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function answer(
+  handlers: Handlers,
+  pages: Pages,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  if (await answerPage(pages, request, response)) return;
   const abort = new AbortController();
   response.on('close', () => abort.abort());
   const write = (line: ReplyLine) => {
     if (!response.writableEnded && !response.destroyed) response.write(`${JSON.stringify(line)}\n`);
   };
   try {
-    if (request.method === 'GET' && request.url === '/healthz') {
-      response.setHeader('content-type', 'text/plain');
-      response.end('ok\n');
-      return;
-    }
     response.setHeader('content-type', 'application/x-ndjson');
     const method = /^\/v1\/([a-z-]+)$/.exec(request.url ?? '')?.[1];
     if (request.method !== 'POST' || method === undefined || !Object.hasOwn(handlers, method)) {

@@ -26,19 +26,11 @@ export interface CacheState {
 
 export type StateReader = () => Promise<NodeState>;
 
-/** How long the sums over the cache's objects are good for, in milliseconds. */
-const TOTALS_FOR = 15_000;
-
 export function createStateReader(node: Node): StateReader {
   const { cache, index, hydrator, ring, volumes, versions, repositories } = node;
-  let totals = index.totals();
-  let due = performance.now() + TOTALS_FOR;
 
   return async () => {
-    if (performance.now() > due) {
-      totals = index.totals();
-      due = performance.now() + TOTALS_FOR;
-    }
+    const { objects, bytes } = index.totals();
     const disk = await statfs(cache.layout.directory);
     const kinds = volumes.records.all().map(({ kind }) => kind);
     const requests = repositories
@@ -47,7 +39,7 @@ export function createStateReader(node: Node): StateReader {
     return {
       hydrator: hydrator.stats(),
       ring: { ...ring.server.counters() },
-      cache: { ...totals, diskBytes: disk.blocks * disk.bsize, diskFreeBytes: disk.bavail * disk.bsize },
+      cache: { objects, bytes, diskBytes: disk.blocks * disk.bsize, diskFreeBytes: disk.bavail * disk.bsize },
       keeper: ring.keeperPid() !== undefined,
       volumes: {
         pinned: kinds.filter((kind) => kind === 'pinned').length,

@@ -28,8 +28,11 @@ export function addNode(program: Command, start: Start): void {
       const log = await session.openLog('node', options.logFormat);
       const { startNode } = await import('../../node/daemon.ts');
       const { cache, runtime } = environment;
-      await using running = await startNode({ ...settings, cache, runtime, log });
+      const version = larderVersion();
+      await using running = await startNode({ ...settings, cache, runtime, log, version });
       log.info(`serving this node: cache ${cache}, runtime ${runtime}`, { cache, runtime });
+      const { metricsPort } = running;
+      if (metricsPort !== undefined) log.info(`serving /metrics and /healthz on port ${metricsPort}`, { metricsPort });
       for (const line of lackLines(await kernelReport(environment))) log.warn(line);
       await using _csi = await serveCsi(session, log, running.node.volumes, options.controller === true);
       await Promise.race([untilAborted(signal), running.node.failed]);
