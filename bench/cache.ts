@@ -3,6 +3,7 @@ import { benchEpochs } from './cache/epochs.ts';
 import { benchHalf } from './cache/half.ts';
 import { benchLargeFile } from './cache/large.ts';
 import { checkLink } from './cache/link-check.ts';
+import { benchPeers } from './cache/peers.ts';
 import { benchRestart, benchStaged } from './cache/restart.ts';
 import { benchTogether } from './cache/together.ts';
 import { freshXfs } from './filesystem.ts';
@@ -17,6 +18,7 @@ const parts: Record<string, Part> = {
   large: benchLargeFile,
   half: benchHalf,
   together: benchTogether,
+  peers: benchPeers,
   restart: benchRestart,
   staged: benchStaged,
 };
@@ -53,11 +55,15 @@ export async function benchCache(scratch: string, options: CacheOptions): Promis
     },
   };
   const rows: Row[] = [];
+  const tables: string[] = [];
   for (const one of [bench.slow, bench.fast])
     rows.push(...(await checkLink(scratch, bench.programs.fetch, one, sizes.checkBytes)));
   for (const name of wanted) {
     console.error(`bench: cache, ${name}`);
-    rows.push(...(await parts[name]!(bench)));
+    const found = await parts[name]!(bench);
+    const report: Report = Array.isArray(found) ? { rows: found } : found;
+    rows.push(...report.rows);
+    if (report.table !== undefined) tables.push(report.table);
   }
-  return { rows, figures };
+  return { rows, figures, ...(tables.length > 0 && { table: tables.join('\n\n') }) };
 }

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, rmdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** A fresh file system of its own, so that no earlier run's fragments or deleted inodes count. */
@@ -29,6 +29,7 @@ export function freshXfs(parent: string, name: string, gibibytes: number): Fresh
     directory,
     [Symbol.dispose]() {
       execFileSync('umount', ['--lazy', directory]);
+      rmdirSync(directory);
       rmSync(image, { force: true });
     },
   };

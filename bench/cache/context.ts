@@ -7,7 +7,7 @@ import { freshXfs } from '../filesystem.ts';
 import { type LarderUnderTest, larderIn } from '../larder.ts';
 import type { Link } from '../link.ts';
 import { measure } from '../measure.ts';
-import type { Row } from '../report.ts';
+import type { Report, Row } from '../report.ts';
 
 /** How much is measured. */
 export interface Sizes {
@@ -70,7 +70,7 @@ export interface Bench {
 }
 
 /** What a part finds. */
-export type Part = (bench: Bench) => Promise<Row[]>;
+export type Part = (bench: Bench) => Promise<Report | Row[]>;
 
 /** One dataset in a repository of its own on the server. */
 export interface Stored {

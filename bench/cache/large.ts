@@ -8,7 +8,8 @@ import { type Row, rate } from '../report.ts';
 import { type Bench, dropStored, freshNode, gibibytesFor, storeDataset, warm } from './context.ts';
 import { downloadPacks } from './fetch.ts';
 
-const FILE = 'shard.bin';
+/** What `writeLargeFile` calls its file. */
+export const FILE = 'shard.bin';
 const COLD_READS = 500;
 
 interface Cold {
