@@ -147,12 +147,12 @@ export function listPartials(layout: Layout, bootId: string): IdlePartial[] {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const found: IdlePartial[] = [];
   const names = new Set(readdirSync(folder));
-  for (const name of names) {
-    const id = name.endsWith(MARKS) ? name.slice(0, -MARKS.length) : name;
+  const ids = new Set([...names].map((name) => (name.endsWith(MARKS) ? name.slice(0, -MARKS.length) : name)));
+  for (const id of ids) {
     if (!isDigest(id)) continue;
     if (!names.has(id) || !names.has(id + MARKS) || !isOfBoot(`${folder}/${id}${MARKS}`, bootId)) {
       removePartial(layout, id);
-    } else if (name === id) {
+    } else {
       const { blocks, mtimeMs } = statSync(`${folder}/${id}`);
       found.push({ id, bytes: blocks * 512, written: mtimeMs });
     }

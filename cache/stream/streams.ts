@@ -87,6 +87,7 @@ const NO_ROOM_FOR = 2_000;
 interface Opened {
   readonly file: Stream | WholeFile;
   users: number;
+  ended: boolean;
 }
 
 export function createStreams(options: StreamsOptions): Streams {
@@ -174,11 +175,11 @@ export function createStreams(options: StreamsOptions): Streams {
       if (closed) throw closing();
       file ??= new Stream(parts, id, place!);
     }
-    const one: Opened = { file, users: 0 };
+    const one: Opened = { file, users: 0, ended: false };
     opened.set(id, one);
     // Nobody may be left who wanted it.
     setImmediate(() => {
-      if (one.users === 0 && opened.get(id) === one) end(one);
+      if (one.users === 0) end(one);
     });
     return one;
   }
@@ -220,7 +221,10 @@ export function createStreams(options: StreamsOptions): Streams {
     };
   }
 
-  function end({ file }: Opened): void {
+  function end(one: Opened): void {
+    if (one.ended) return;
+    one.ended = true;
+    const { file } = one;
     opened.delete(file.id);
     const ended = file.close().finally(() => ending.delete(file.id));
     ending.set(file.id, ended);

@@ -1,0 +1,148 @@
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import type { Random } from '../../test/support/random.ts';
+import { type Cache, openCache } from '../cache.ts';
+import { createHydrator, type Hydrator } from '../hydrate.ts';
+import { createRoom } from '../room.ts';
+import {
+  type BuiltVersion,
+  buildVersion,
+  type CountingBucket,
+  countingBucket,
+  type FileOf,
+  temporaryRepository,
+} from '../staged.fixture.ts';
+import { createStreams, type StreamedFile, type Streams, type StreamsOptions } from './streams.ts';
+
+/** A node's cache with streams, on a version in a repository in a directory. */
+export interface StreamRig extends AsyncDisposable {
+  readonly bucket: CountingBucket;
+  readonly version: BuiltVersion;
+  readonly folder: string;
+  /** What there is of the daemon now. */
+  cache: Cache;
+  hydrator: Hydrator;
+  streams: Streams;
+  readonly warnings: string[];
+  open(path: string): Promise<StreamedFile>;
+  bytes(path: string): Buffer;
+  /** Another daemon on the same cache. */
+  restart(options?: RigOptions): Promise<void>;
+}
+
+export interface RigOptions extends Partial<StreamsOptions> {
+  /** In bytes; without a limit if not said. */
+  readonly roomBytes?: number;
+  readonly bootId?: string;
+}
+
+export async function streamRig(
+  files: Readonly<Record<string, FileOf>>,
+  options: RigOptions = {},
+  { target }: { target?: number } = {},
+): Promise<StreamRig> {
+  const temporary = await temporaryRepository();
+  const bucket = countingBucket(temporary.repository.bucket);
+  const version = await buildVersion({ ...temporary.repository, bucket }, files, { target });
+  bucket.reads.clear();
+  const warnings: string[] = [];
+
+  const start = async ({ roomBytes, bootId, ...more }: RigOptions) => {
+    const room = createRoom(roomBytes);
+    const cache = await openCache({ directory: join(temporary.folder, 'cache'), bootId });
+    const hydrator = createHydrator({ cache, threads: 1, streamOver: 0, room });
+    hydrator.register(version.staged);
+    const streams = createStreams({
+      cache,
+      crew: hydrator.crew,
+      locate: hydrator.locate,
+      isStaged: hydrator.knows,
+      room,
+      patience: 3_000,
+      onWarning: (message) => warnings.push(message),
+      ...more,
+    });
+    return { cache, hydrator, streams };
+  };
+  const stop = async () => {
+    await rig.streams.close();
+    await rig.hydrator.close();
+    await rig.cache.close();
+  };
+  const rig: StreamRig = {
+    ...(await start(options)),
+    bucket,
+    version,
+    folder: temporary.folder,
+    warnings,
+    open: async (path) => (await rig.streams.open(version.files.get(path)!.id))!,
+    bytes: (path) => version.files.get(path)!.bytes,
+    restart: async (again = options) => {
+      await stop();
+      Object.assign(rig, await start(again));
+    },
+    [Symbol.asyncDispose]: async () => {
+      await stop();
+      await temporary[Symbol.asyncDispose]();
+    },
+  };
+  return rig;
+}
+
+/** A file of so many parts: chunks of up to `most` bytes, and a hole here and there. */
+export function partsOf(random: Random, count: number, most: number): (Buffer | number)[] {
+  const parts: (Buffer | number)[] = [];
+  for (let at = 0; at < count; at += 1) {
+    const hole = typeof parts.at(-1) === 'object' && at < count - 1 && random.oneIn(8);
+    parts.push(hole ? 1 + random.below(most) : random.bytes(1 + random.below(most)));
+  }
+  return parts;
+}
+
+/** Reads at random, and expects the bytes that are there. */
+export async function readAtRandom(file: StreamedFile, bytes: Buffer, random: Random, times: number): Promise<void> {
+  for (let time = 0; time < times; time += 1) {
+    const offset = random.below(bytes.length + 10);
+    const length = 1 + random.below(random.oneIn(4) ? 400_000 : 5_000);
+    const got = await file.read(offset, length);
+    if (Buffer.compare(got, bytes.subarray(offset, offset + length)) !== 0) {
+      throw new Error(`${got.length} bytes from ${offset} are not those of the file`);
+    }
+  }
+}
+
+/** Reads all of it in order. */
+export async function readInOrder(file: StreamedFile, bytes: Buffer, step: number): Promise<void> {
+  for (let offset = 0; offset < bytes.length; offset += step) {
+    const got = await file.read(offset, step);
+    expect(Buffer.compare(got, bytes.subarray(offset, offset + step)), `${step} bytes from ${offset}`).toBe(0);
+  }
+}
+
+/** What another thread reads by itself where the bits say that it may: all of that must be right. */
+export function expectLocalRight(file: StreamedFile, bytes: Buffer, readAt: ReadAt): number {
+  const { local } = file;
+  if (!local) return 0;
+  const bits = new Uint8Array(local.present);
+  let right = 0;
+  for (let block = 0; block * local.block < bytes.length; block += 1) {
+    if ((Atomics.load(bits, block >>> 3) & (1 << (block & 7))) === 0) continue;
+    const from = block * local.block;
+    const there = bytes.subarray(from, from + local.block);
+    const got = Buffer.alloc(there.length);
+    readAt(local.fd, got, from);
+    expect(Buffer.compare(got, there), `block ${block}`).toBe(0);
+    right += 1;
+  }
+  return right;
+}
+
+type ReadAt = (descriptor: number, into: Buffer, position: number) => void;
+
+export async function until(condition: () => boolean): Promise<void> {
+  const end = performance.now() + 20_000;
+  while (!condition()) {
+    if (performance.now() > end) throw new Error('it did not come to pass within 20 s');
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
