@@ -90,6 +90,7 @@ export function parseBytes(text: string): number | undefined {
 }
 
 const PERIODS: Readonly<Record<string, number>> = {
+  ms: 1,
   s: 1000,
   m: 60_000,
   min: 60_000,

@@ -19,5 +19,9 @@ process.exitCode = await run(process.argv.slice(2), {
   machine: { uid, user: username, host: hostname(), home: process.env.HOME || homedir, temporary: tmpdir() },
   stdout: process.stdout,
   stderr: process.stderr,
+  // Opened only by who reads it.
+  get stdin() {
+    return process.stdin;
+  },
   signal,
 });

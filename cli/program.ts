@@ -27,6 +27,7 @@ import { addShow } from './commands/show.ts';
 import { addSnapshot } from './commands/snapshot.ts';
 import { addStatus } from './commands/status.ts';
 import { addTag } from './commands/tag.ts';
+import { addTop } from './commands/top.ts';
 import { addUnmount } from './commands/unmount.ts';
 import { addVerify } from './commands/verify.ts';
 import { EXIT, exitCodeOf } from './exit-code.ts';
@@ -102,7 +103,7 @@ export function createProgram(start: Start, host: Pick<Host, 'stdout' | 'stderr'
   program.commandsGroup("The node's cache:");
   addPrefetch(program, start);
   addCache(program, start);
-  program.commandsGroup('Daemons:');
+  addTop(program, start);
   program.commandsGroup('Daemons:');
   addNode(program, start);
   addController(program, start);

@@ -1,5 +1,5 @@
 import { formatBytes, formatCount, formatDuration } from './format.ts';
-import { displayWidth } from './table.ts';
+import { cutTo, displayWidth } from './table.ts';
 
 /** How far long work is. Totals are absent while they are not known. */
 export interface ProgressState {
@@ -110,7 +110,7 @@ export function progressLine(state: ProgressState, speed: Speed | undefined, wid
   const text = `${percent}${percent && parts.length > 0 ? '  ' : ''}${parts.join('  ')}`;
   const room = width - displayWidth(state.phase) - displayWidth(text) - 4;
   const bar = share === undefined || room < 10 ? ' ' : ` ${drawBar(share, Math.min(room, 30))}`;
-  return cut(`${state.phase}${bar}${text}`, width);
+  return cutTo(`${state.phase}${bar}${text}`, width);
 }
 
 /** Whole seconds are all that a guess is good for. */
@@ -135,8 +135,4 @@ function secondsLeft(state: ProgressState, speed: Speed): number | undefined {
   if (state.totalBytes !== undefined && speed.bytes > 0) return (state.totalBytes - state.bytes) / speed.bytes;
   if (state.totalFiles !== undefined && speed.files > 0) return (state.totalFiles - state.files) / speed.files;
   return undefined;
-}
-
-function cut(text: string, width: number): string {
-  return displayWidth(text) <= width ? text : [...text].slice(0, Math.max(0, width)).join('');
 }

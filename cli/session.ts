@@ -8,6 +8,7 @@ import { readNeighbourSettings } from './neighbour-settings.ts';
 import { type NodeSettings, readNodeSettings } from './node-settings.ts';
 import { type ObservationSettings, readObservationSettings } from './observation-settings.ts';
 import { createOutput, type Output, type Stream, wantsColor } from './output.ts';
+import type { Keyboard } from './top/screen.ts';
 
 /** The process around the program, passed in so that nothing reaches for it. */
 export interface Host {
@@ -15,6 +16,7 @@ export interface Host {
   readonly machine: Machine;
   readonly stdout: Stream;
   readonly stderr: Stream;
+  readonly stdin: Keyboard;
   /** Aborted when the user or a supervisor wants an end. */
   readonly signal: AbortSignal;
 }
@@ -34,6 +36,8 @@ export interface Session {
   openRepository(): Promise<Repository>;
   /** What the environment says of a node's daemon. Throws InvalidError where that makes no sense. */
   nodeSettings(): NodeSettings & ObservationSettings & { readonly neighbours: NeighbourSettings | undefined };
+  /** For commands that take the whole terminal. */
+  readonly screen: { readonly terminal: Stream; readonly keyboard: Keyboard };
   /** A daemon's log, on standard error. Throws InvalidError where the environment's settings of it make no sense. */
   openLog(component: string, format?: LogFormat): Promise<Logger>;
 }
@@ -57,6 +61,9 @@ export function createStart(host: Host, ends: AsyncDisposableStack): Start {
       environment,
       output,
       signal: host.signal,
+      get screen() {
+        return { terminal: host.stdout, keyboard: host.stdin };
+      },
       nodeSettings: () => ({
         ...readNodeSettings(host.env),
         ...readObservationSettings(host.env),

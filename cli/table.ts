@@ -24,6 +24,19 @@ export function padTo(text: string, width: number, align: Align = 'left'): strin
   return align === 'left' ? text + padding : padding + text;
 }
 
+/** `text` as far as it fits in `width` columns. */
+export function cutTo(text: string, width: number): string {
+  if (displayWidth(text) <= width) return text;
+  let cut = '';
+  let used = 0;
+  for (const { segment } of new Intl.Segmenter().segment(text)) {
+    used += displayWidth(segment);
+    if (used > width) break;
+    cut += segment;
+  }
+  return cut;
+}
+
 const WIDE =
   /^(?:\p{Emoji_Presentation}|\p{Script=Han}|\p{Script=Hiragana}|\p{Script=Katakana}|\p{Script=Hangul}|[\u3000-\u303e\uff01-\uff60\uffe0-\uffe6])/u;
 const EMOJI_SEQUENCE = /\ufe0f/;

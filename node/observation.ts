@@ -1,5 +1,6 @@
 import type { Digest } from '../dataset/digest.ts';
 import { aboutVersion } from './about-version.ts';
+import { mountedVolume } from './calls.ts';
 import { createHealth, type Health } from './health.ts';
 import { nodeProbes } from './health-probes.ts';
 import { createMetrics } from './metrics.ts';
@@ -56,8 +57,10 @@ export async function observeNode(
     health,
     state,
     async stats() {
-      const [counts, now] = await Promise.all([metrics.counts(), state()]);
-      return { at: Date.now(), uptimeSeconds: process.uptime(), process: ownUse(), counts, state: now };
+      const [counts, now, wrong] = await Promise.all([metrics.counts(), state(), health()]);
+      const volumes = node.volumes.records.all().map(mountedVolume);
+      const whenAndUse = { at: Date.now(), uptimeSeconds: process.uptime(), process: ownUse() };
+      return { ...whenAndUse, counts, state: now, health: wrong, volumes };
     },
     ...(served !== undefined && { port: served.port }),
     [Symbol.asyncDispose]: () => held.disposeAsync(),

@@ -121,6 +121,8 @@ export interface NodeStats {
   readonly process: { readonly residentBytes: number; readonly cpuSeconds: number };
   readonly counts: EventCounts;
   readonly state: NodeState;
+  readonly health: Health;
+  readonly volumes: readonly MountedVolume[];
 }
 
 export interface CachedVersion {

@@ -1,19 +1,30 @@
 import type { Command } from 'commander';
 import { shortId } from '../../dataset/digest.ts';
-import { formatDate, formatNumberOf } from '../format.ts';
+import { UnavailableError } from '../../dataset/errors.ts';
+import type { NodeStatus } from '../../node/protocol.ts';
+import { formatBytes, formatDate, formatNumberOf } from '../format.ts';
 import { withExamples } from '../help.ts';
 import { lackLines, readKernelReport } from '../kernel-report.ts';
 import { withNode } from '../node.ts';
+import type { Output } from '../output.ts';
 import type { Start } from '../session.ts';
-import { formatTable } from '../table.ts';
+import { type Column, formatTable } from '../table.ts';
+
+const COLUMNS: readonly Column[] = [
+  { title: 'DIRECTORY' },
+  { title: 'VERSION' },
+  { title: 'KIND' },
+  { title: 'REPOSITORY' },
+];
 
 /** `larder status` */
 export function addStatus(program: Command, start: Start): void {
   const command = program
     .command('status')
     .summary("show this node's daemon and its mounts")
-    .description("Shows this node's daemon, its keeper, and what is mounted.")
-    .action(async (_options: object, command: Command) => {
+    .description("Shows this node's daemon, its keeper, how well both are, its cache, and what is mounted.")
+    .option('--check', 'end with 1 where anything is wrong')
+    .action(async (options: { readonly check?: boolean }, command: Command) => {
       const session = start(command);
       const { output } = session;
       const status = await withNode(session, { start: false, phase: 'Asking' }, (call) => call('status', {}));
@@ -23,29 +34,52 @@ export function addStatus(program: Command, start: Start): void {
       output.line(
         `keeper   ${status.keeper ? 'running' : output.style('yellow', "not running: a restart of the daemon would fail opens that wait; 'larder keeper' starts it")}`,
       );
+      for (const line of wellLines(status.health, output)) output.line(line);
       output.line(`cache    ${status.cache}`);
+      for (const line of cacheLines(status.state)) output.line(`         ${line}`);
       output.line(`runtime  ${status.runtime}`);
       if (kernel !== undefined) output.line(`kernel   Linux ${kernel.kernel}`);
       for (const line of kernel === undefined ? [] : lackLines(kernel)) output.line(`         ${line}`);
-      output.line(`waiting  ${formatNumberOf(status.waiting, 'open')}`);
+      output.line(`waiting  ${formatNumberOf(status.waiting, 'open')}${queueText(status.state)}`);
       output.line(`mounts   ${status.volumes.length === 0 ? 'none' : status.volumes.length}`);
-      if (status.volumes.length === 0) return;
-      output.line('');
+      if (status.volumes.length > 0) output.line('');
       const rows = status.volumes.map((volume) => [
         volume.directory,
         `${volume.dataset}@${shortId(volume.version)}`,
         volume.kind,
         volume.repository,
       ]);
-      for (const line of formatTable(
-        [{ title: 'DIRECTORY' }, { title: 'VERSION' }, { title: 'KIND' }, { title: 'REPOSITORY' }],
-        rows,
-      )) {
-        output.line(line);
-      }
+      if (rows.length > 0) for (const line of formatTable(COLUMNS, rows)) output.line(line);
+      if (options.check === true) requireHealth(status.health);
     });
   withExamples(command, [
     ['status', 'Show the daemon and its mounts'],
+    ['status --check', 'Fail where anything is wrong'],
     ['status --json', 'The same for a program'],
   ]);
+}
+
+function wellLines({ ok, checks }: NodeStatus['health'], output: Output): string[] {
+  if (ok) return ['health   well'];
+  const wrong = checks.filter((check) => !check.ok);
+  return wrong.map(({ name, message }) => `${output.style('red', 'wrong')}    ${name}: ${message}`);
+}
+
+function cacheLines({ cache }: NodeStatus['state']): string[] {
+  return [
+    `${formatNumberOf(cache.objects, 'object')}, ${formatBytes(cache.bytes)}`,
+    `${formatBytes(cache.diskFreeBytes)} of ${formatBytes(cache.diskBytes)} of the disk free`,
+  ];
+}
+
+/** `, 12 jobs queued, 3 at work`, where there are any. */
+function queueText({ hydrator: { queued, running } }: NodeStatus['state']): string {
+  const jobs = queued.urgent + queued.next + queued.prefetch;
+  return jobs + running === 0 ? '' : `, ${formatNumberOf(jobs, 'job')} queued, ${running} at work`;
+}
+
+function requireHealth({ ok, checks }: NodeStatus['health']): void {
+  if (ok) return;
+  const names = checks.filter((check) => !check.ok).map(({ name }) => name);
+  throw new UnavailableError(`this node is not well: ${names.join(', ')}`, { facts: { wrong: names.join(', ') } });
 }

@@ -30,6 +30,8 @@ export interface World {
 
 export interface Started {
   kill(signal: NodeJS.Signals): void;
+  /** What it has said so far on standard error. */
+  stderr(): string;
   readonly ended: Promise<Ended>;
 }
 
@@ -92,6 +94,7 @@ export function createWorld(): World {
       });
       return {
         kill: (signal) => child.kill(signal),
+        stderr: () => stderr,
         ended: new Promise((done, fail) => {
           child.on('error', fail);
           child.on('close', (status) => done({ status, stdout, stderr }));
