@@ -5,6 +5,10 @@ import { parseBytes, parsePeriod } from './format.ts';
 export interface NodeSettings {
   /** How long an open or a read waits for bytes before it ends with EIO, in milliseconds: LARDER_DEADLINE. */
   readonly deadline?: number;
+  /** Files larger than this, in bytes, are read while they are fetched: LARDER_STREAM_OVER. */
+  readonly streamOver?: number;
+  /** What is kept in memory of files that the cache has no room for, in bytes: LARDER_STREAM_MEMORY. */
+  readonly streamMemory?: number;
 }
 
 export type Variables = Readonly<Record<string, string | undefined>>;
@@ -12,7 +16,13 @@ export type Variables = Readonly<Record<string, string | undefined>>;
 /** @throws InvalidError that names the variable and what it may be */
 export function readNodeSettings(env: Variables): NodeSettings {
   const deadline = period(env, 'LARDER_DEADLINE');
-  return { ...(deadline !== undefined && { deadline }) };
+  const streamOver = bytes(env, 'LARDER_STREAM_OVER');
+  const streamMemory = bytes(env, 'LARDER_STREAM_MEMORY');
+  return {
+    ...(deadline !== undefined && { deadline }),
+    ...(streamOver !== undefined && { streamOver }),
+    ...(streamMemory !== undefined && { streamMemory }),
+  };
 }
 
 /** A length of time, in milliseconds. */

@@ -6,6 +6,7 @@ import { type CacheIndex, openIndex } from '../cache/index.ts';
 import { type KnownVersions, openKnownVersions } from '../cache/known-versions.ts';
 import type { Neighbours } from '../cache/neighbours/neighbours.ts';
 import type { StagedSource } from '../cache/segment-reader.ts';
+import { createStreams, type Streams } from '../cache/stream/streams.ts';
 import type { Digest } from '../dataset/digest.ts';
 import { UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
@@ -16,8 +17,9 @@ import { createEventLog } from './event-log.ts';
 import type { Logger } from './log.ts';
 import { type NeighbourSettings, startNeighbours } from './neighbours.ts';
 import { type RuntimePaths, runtimePaths } from './paths.ts';
-import { afterRecovery, createRecovery } from './recovery.ts';
+import { createRecovery } from './recovery.ts';
 import { createRepositories, type Repositories } from './repositories.ts';
+import { createResolver } from './resolve.ts';
 import { createVolumes, type Volumes } from './service.ts';
 import { createStageMaps } from './stage-maps.ts';
 import { createStagedVersions, type StagedVersions } from './staging.ts';
@@ -29,6 +31,7 @@ export interface Node extends AsyncDisposable {
   readonly index: CacheIndex;
   readonly known: KnownVersions;
   readonly hydrator: Hydrator;
+  readonly streams: Streams;
   readonly ring: KeptRing;
   readonly repositories: Repositories;
   /** Undefined where this node asks no others. */
@@ -48,6 +51,10 @@ export interface NodeOptions {
   readonly cache: string;
   /** How long an open waits for its object before it ends with EIO, in milliseconds. */
   readonly deadline?: number;
+  /** An object that is larger, in bytes, is read while it is fetched. */
+  readonly streamOver?: number;
+  /** For pieces of objects that the cache has no room for, in bytes. */
+  readonly streamMemory?: number;
   readonly neighbours?: NeighbourSettings | undefined;
   readonly log: Logger;
 }
@@ -63,7 +70,7 @@ function isDirectory({ location }: Repository): boolean {
 }
 
 export async function openNode(options: NodeOptions): Promise<Node> {
-  const { deadline = DEFAULT_DEADLINE, log } = options;
+  const { deadline = DEFAULT_DEADLINE, streamOver, streamMemory, log } = options;
   mkdirSync(options.runtime, { recursive: true, mode: 0o700 });
   // As the mount table has it, which is asked what is mounted where.
   const paths = runtimePaths(realpathSync.native(options.runtime));
@@ -76,25 +83,28 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   const known = openKnownVersions(cache.layout);
   const maps = stack.use(createStageMaps(cache.layout));
   const hydrator = stack.use(
-    createHydrator({ cache, patience: deadline, readDirectly: isDirectory, memory: HYDRATE_MEMORY }),
+    createHydrator({ cache, patience: deadline, streamOver, readDirectly: isDirectory, memory: HYDRATE_MEMORY }),
+  );
+  const streams = stack.use(
+    createStreams({
+      cache,
+      crew: hydrator.crew,
+      locate: hydrator.locate,
+      isStaged: hydrator.knows,
+      patience: deadline,
+      memory: streamMemory,
+      onWarning: (text) => log.warn(text),
+    }),
   );
   const neighbours = options.neighbours && stack.use(await startNeighbours(options.neighbours, { cache, log }));
   const repositories = stack.adopt(createRepositories(neighbours?.share), (opened) => opened.close());
-  const resolve = async (id: string, signal: AbortSignal) => {
-    const outcome = await hydrator.hydrate(id as Digest, { signal });
-    if (outcome === 'stream') {
-      throw new UnavailableError(`object ${id} is too large for the cache, and nothing streams it`);
-    }
-    if (outcome === 'ready') cache.ensureLate(id as Digest);
-    return outcome;
-  };
   const about = (version: string) => aboutVersion({ known, volumes }, version);
   const { onFailure } = stack.use(createEventLog({ log, cache: cache.layout.directory, about, deadline }));
   const recovery = stack.use(createRecovery(log));
   const ring = await openKeptRing({
     target: paths.ring,
     socket: paths.keeperSocket,
-    resolve: afterRecovery(recovery, resolve),
+    ...createResolver({ recovery, cache, hydrator, streams }),
     deadline,
     onFailure,
     onEvent: (event) => log.info(event),
@@ -121,6 +131,7 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     index,
     known,
     hydrator,
+    streams,
     ring,
     repositories,
     neighbours,
