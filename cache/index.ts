@@ -30,6 +30,8 @@ export interface CacheIndex extends AsyncDisposable {
   /** All objects in order of their ids, a batch at a time; those behind `after` where that is given. */
   batches(options?: { readonly after?: Digest; readonly size?: number }): AsyncGenerator<readonly IndexedObject[]>;
   markVerified(id: Digest, at?: number): void;
+  /** The next objects in order of their last check, those that were never checked by when they came. */
+  byLastCheck(options: { readonly after?: IndexedObject; readonly limit: number }): readonly IndexedObject[];
   close(): Promise<void>;
 }
 
@@ -54,6 +56,7 @@ const held = (row: string) => `(${row}.size + ${BLOCK - 1}) / ${BLOCK} * ${BLOCK
 // The totals are asked for all the time, and a sum over all rows takes a tenth of a second for a million of them.
 const SCHEMA = `
   CREATE TABLE objects (id BLOB PRIMARY KEY, size INTEGER NOT NULL, added INTEGER NOT NULL, verified INTEGER) WITHOUT ROWID;
+  CREATE INDEX checks ON objects (coalesce(verified, added), id);
   CREATE TABLE state (closed INTEGER NOT NULL);
   INSERT INTO state VALUES (0);
   CREATE TABLE totals (objects INTEGER NOT NULL, bytes INTEGER NOT NULL, held INTEGER NOT NULL);
@@ -101,6 +104,9 @@ export function openIndex(cache: Cache): CacheIndex {
   const sums = database.prepare<[], IndexTotals>('SELECT objects, bytes, held FROM totals');
   const after = database.prepare<[Buffer, number], Row>('SELECT * FROM objects WHERE id > ? ORDER BY id LIMIT ?');
   const between = database.prepare<[Buffer, Buffer], Row>('SELECT * FROM objects WHERE id >= ? AND id <= ?');
+  const checks = database.prepare<[number, Buffer, number], Row>(
+    'SELECT * FROM objects WHERE (coalesce(verified, added), id) > (?, ?) ORDER BY coalesce(verified, added), id LIMIT ?',
+  );
   const inFan = database.prepare<[Buffer, Buffer], { id: Buffer }>('SELECT id FROM objects WHERE id >= ? AND id <= ?');
 
   /** What came (its size) or went (undefined) since the last write. */
@@ -198,6 +204,13 @@ export function openIndex(cache: Cache): CacheIndex {
     markVerified: (id, at = Date.now()) => {
       flush();
       mark.run(at, digestToBytes(id));
+    },
+    byLastCheck: ({ after: last, limit }) => {
+      flush();
+      const from = last
+        ? [last.verified ?? last.added, digestToBytes(last.id)]
+        : [Number.MIN_SAFE_INTEGER, Buffer.alloc(0)];
+      return checks.all(from[0] as number, from[1] as Buffer, limit).map(objectOf);
     },
     close: async () => {
       if (closed) return;
