@@ -40,7 +40,8 @@ export async function connectNode(options: ConnectOptions): Promise<NodeClient> 
     }
     await launchNode({ runtime: options.runtime, cache: options.cache, ready: () => answers(socket) });
   }
-  const agent = new Agent({ keepAlive: true });
+  // A connection for each call: one that is kept may be closed by the daemon just when it is used again.
+  const agent = new Agent();
   return {
     call: (method, request, callOptions) => call(socket, agent, method, request, callOptions),
     close: () => agent.destroy(),
