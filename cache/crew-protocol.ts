@@ -24,6 +24,14 @@ export interface PackJob {
   readonly pack: Digest;
 }
 
+/** Reads some chunks of a pack that are whole files, and puts each in place: neighbours with one request. */
+export interface PiecesJob {
+  readonly kind: 'pieces';
+  readonly pack: Digest;
+  /** In ascending order of their offsets. */
+  readonly chunks: readonly ChunkLocation[];
+}
+
 /** Puts one object together from its parts. */
 export interface FileJob {
   readonly kind: 'file';
@@ -39,7 +47,7 @@ export interface SourceJob {
   readonly size: number;
 }
 
-export type CrewJob = PackJob | FileJob | SourceJob | StreamJob;
+export type CrewJob = PackJob | PiecesJob | FileJob | SourceJob | StreamJob;
 
 /** A part and where its chunk lies; a hole has no place. */
 export interface LocatedPart extends Part {

@@ -7,7 +7,7 @@ import { openRepository, type Repository } from '../dataset/repository.ts';
 import { toThreadError } from '../dataset/threads/thread-error.ts';
 import { PortBuckets, readOnlyBucket } from './bucket-port.ts';
 import type { CrewOrder, CrewReport, CrewStart } from './crew-protocol.ts';
-import { assembleFile, fetchSource, unpack } from './jobs.ts';
+import { assembleFile, fetchPieces, fetchSource, unpack } from './jobs.ts';
 import { ObjectWriter } from './object-writer.ts';
 import { openRoom } from './room.ts';
 import { loadStageMap, type StageMap } from './stage-map.ts';
@@ -86,6 +86,7 @@ async function work({ job, repository, task }: JobOrder, signal: AbortSignal): P
     if (isStreamJob(task)) await runStreamJob({ repository: source, task, writer, onPiece: sendPiece(job), signal });
     else if (task.kind === 'pack')
       await unpack({ repository: source, pack: task.pack, writer, isWanted, isUrgent: (id) => urgent.has(id) });
+    else if (task.kind === 'pieces') await fetchPieces({ repository: source, ...task, writer, signal });
     else if (task.kind === 'source') await fetchSource({ bucket: source.bucket, ...task, writer, signal });
     else await assembleFile({ repository: source, id: task.id, parts: task.parts, writer, signal });
     report({ done: job, read });
@@ -114,7 +115,7 @@ port.on('message', (order: CrewOrder) => {
     start(order);
   } else if ('urgent' in order) {
     urgent.add(order.urgent);
-    if (writer.isPending(order.urgent)) writer.flush();
+    if (writer.isPending(order.urgent)) writer.show();
   } else if ('calm' in order) {
     urgent.delete(order.calm);
   } else if ('abort' in order) {

@@ -19,6 +19,8 @@ export interface RunningJob {
   readonly done: Promise<void>;
   /** How much of what it reads was read: 0 to 1. */
   readonly fraction: number;
+  /** In bytes; 0 until it ends where the worker reads by itself. */
+  readonly bytesRead: number;
   /** What it has still to read, in bytes, as far as that is known. */
   readonly bytesLeft: number;
   abort(reason: unknown): void;
@@ -56,11 +58,14 @@ export interface CrewOptions {
   readonly readDirectly?: (repository: Repository) => boolean;
   /** What workers may still write: see `openRoom`. */
   readonly room?: SharedArrayBuffer;
+  /** Told of bytes that came. */
+  readonly onRead?: (bytes: number) => void;
 }
 
 export function createCrew({
   cache,
   room,
+  onRead,
   readDirectly = () => false,
   threads = Math.max(1, Math.min(4, availableParallelism() - 1)),
 }: CrewOptions): Crew {
@@ -154,11 +159,13 @@ export function createCrew({
         onRead: (bytes, size) => {
           read += bytes;
           total = Math.max(total, size);
+          onRead?.(bytes);
         },
         onFetched: ({ bytes, milliseconds, failed, neighbour }) => {
           if (!neighbour) tell(isOfSource(task) ? 'source' : 'bucket', bytes, milliseconds, failed);
         },
         onReadDirectly: (bytes, failed) => {
+          onRead?.(bytes);
           if (bytes > 0) tell('bucket', bytes, performance.now() - began, failed);
         },
         finish: (error) => {
@@ -182,6 +189,9 @@ export function createCrew({
         done: promise,
         get fraction() {
           return read / Math.max(1, whole || total);
+        },
+        get bytesRead() {
+          return read;
         },
         get bytesLeft() {
           return Math.max(0, (whole || total) - read);
@@ -226,5 +236,6 @@ function isOfSource({ kind }: CrewJob): boolean {
 /** What a job reads, in bytes; 0 where that is not known before. */
 function bytesOf(task: CrewJob): number {
   if (task.kind === 'source') return task.size;
+  if (task.kind === 'pieces') return task.chunks.reduce((sum, { stored }) => sum + stored, 0);
   return task.kind === 'file' ? task.parts.reduce((sum, { location }) => sum + (location?.stored ?? 0), 0) : 0;
 }

@@ -23,6 +23,16 @@ export interface Share {
   leave(served: boolean): void;
 }
 
+/** What a queue has to know of a task. */
+export interface QueuedTask {
+  /** Made when it is started, where more may join it until then. */
+  readonly task: CrewJob | (() => CrewJob);
+  /** What it holds at most while it runs, in bytes. */
+  readonly memory: number;
+  /** It is over in a moment, and is not counted with those that are not. */
+  readonly small: boolean;
+}
+
 /** How many jobs there are. */
 export interface QueueStats {
   readonly queued: Readonly<Record<Priority, number>>;
@@ -31,10 +41,9 @@ export interface QueueStats {
   readonly bytesInFlight: number;
 }
 
-interface Job {
+interface Job extends QueuedTask {
   readonly key: string;
   readonly repository: Repository;
-  readonly task: CrewJob;
   readonly settled: PromiseWithResolvers<void>;
   shares: number;
   served: boolean;
@@ -43,34 +52,60 @@ interface Job {
   running?: RunningJob;
 }
 
+/** So many small jobs run at a time. */
+const SMALL_AT_ONCE = 16;
+
+export interface QueueLimits {
+  /** How many jobs run at a time, small ones not counted; asked anew for each. */
+  readonly jobs: () => number;
+  /** What all that run may hold, in bytes; one runs in any case. */
+  readonly memory: number;
+}
+
 const nobodyWants = () => new Error('nobody wants it any more');
+
+/** Small jobs, and the others, which do not wait for each other. */
+class Lane {
+  readonly queued: Record<Priority, Set<Job>> = { urgent: new Set(), next: new Set(), prefetch: new Set() };
+  running = 0;
+  /** Of them, those that were started when nobody waited for them. */
+  patient = 0;
+
+  next(limit: number): Job | undefined {
+    if (this.running >= limit) return undefined;
+    const urgent = first(this.queued.urgent);
+    // One place is kept for those who wait.
+    if (urgent || this.patient >= Math.max(1, limit - 1)) return urgent;
+    return first(this.queued.next) ?? first(this.queued.prefetch);
+  }
+}
 
 /** Shares jobs between those who want the same, and runs so many at a time, by priority, then in the order in which they came. */
 export class JobQueue {
   readonly #crew: Crew;
-  readonly #limit: number;
+  readonly #limits: QueueLimits;
   readonly #jobs = new Map<string, Job>();
-  readonly #queued: Record<Priority, Set<Job>> = { urgent: new Set(), next: new Set(), prefetch: new Set() };
+  readonly #small = new Lane();
+  readonly #other = new Lane();
   readonly #running = new Set<Job>();
-  /** Of them, those that were started when nobody waited for them. */
-  #patient = 0;
+  #memory = 0;
 
-  constructor(crew: Crew, limit: number) {
+  constructor(crew: Crew, limits: QueueLimits) {
     this.#crew = crew;
-    this.#limit = limit;
+    this.#limits = limits;
   }
 
   /**
    * @param key the same for the same task
    * @param repository its bucket is what the task reads
    */
-  share(key: string, repository: Repository, task: CrewJob, priority: Priority): Share {
+  share(key: string, repository: Repository, task: QueuedTask, priority: Priority): Share {
     let job = this.#jobs.get(key);
     if (!job) {
-      job = { key, repository, task, settled: Promise.withResolvers(), shares: 0, served: false, priority };
+      job = { ...task, key, repository, settled: Promise.withResolvers(), shares: 0, served: false, priority };
       job.settled.promise.catch(() => {});
       this.#jobs.set(key, job);
-      this.#queued[priority].add(job);
+      this.#laneOf(job).queued[priority].add(job);
       // Later in this turn, others may join or hurry it.
       queueMicrotask(() => this.#start());
     }
@@ -100,12 +135,19 @@ export class JobQueue {
     return this.#jobs.has(key);
   }
 
+  /** How far into its object the job with this key has read, in bytes; undefined where none runs. */
+  position(key: string): number | undefined {
+    return this.#jobs.get(key)?.running?.bytesRead;
+  }
+
+  /** Whether jobs wait for others to end. */
+  get saturated(): boolean {
+    return Object.values(this.#other.queued).some(({ size }) => size > 0);
+  }
+
   stats(): QueueStats {
-    const queued = {
-      urgent: this.#queued.urgent.size,
-      next: this.#queued.next.size,
-      prefetch: this.#queued.prefetch.size,
-    };
+    const count = (priority: Priority) => this.#small.queued[priority].size + this.#other.queued[priority].size;
+    const queued = { urgent: count('urgent'), next: count('next'), prefetch: count('prefetch') };
     let bytesInFlight = 0;
     for (const { running } of this.#running) bytesInFlight += running?.bytesLeft ?? 0;
     return { queued, running: this.#running.size, bytesInFlight };
@@ -113,43 +155,45 @@ export class JobQueue {
 
   #hurry(job: Job, priority: Priority): void {
     if (PRIORITIES.indexOf(priority) >= PRIORITIES.indexOf(job.priority)) return;
-    const queued = this.#queued[job.priority].delete(job);
+    const { queued } = this.#laneOf(job);
+    const waits = queued[job.priority].delete(job);
     job.priority = priority;
-    if (!queued) return;
-    this.#queued[priority].add(job);
+    if (!waits) return;
+    queued[priority].add(job);
     this.#start();
   }
 
   #abandon(job: Job): void {
     if (job.running && job.running.fraction > 0.5) return;
     if (this.#jobs.get(job.key) === job) this.#jobs.delete(job.key);
-    if (this.#queued[job.priority].delete(job)) job.settled.reject(nobodyWants());
+    if (this.#laneOf(job).queued[job.priority].delete(job)) job.settled.reject(nobodyWants());
     else job.running?.abort(nobodyWants());
   }
 
-  #next(): Job | undefined {
-    const urgent = first(this.#queued.urgent);
-    // One place is kept for those who wait.
-    if (urgent || this.#patient >= Math.max(1, this.#limit - 1)) return urgent;
-    return first(this.#queued.next) ?? first(this.#queued.prefetch);
+  #laneOf({ small }: QueuedTask): Lane {
+    return small ? this.#small : this.#other;
   }
 
   #start(): void {
-    while (this.#running.size < this.#limit) {
-      const job = this.#next();
+    for (;;) {
+      const job = this.#small.next(SMALL_AT_ONCE) ?? this.#other.next(this.#limits.jobs());
       if (!job) return;
+      if (this.#running.size > 0 && this.#memory + job.memory > this.#limits.memory) return;
       void this.#run(job);
     }
   }
 
   async #run(job: Job): Promise<void> {
-    this.#queued[job.priority].delete(job);
+    const lane = this.#laneOf(job);
     const patient = job.priority !== 'urgent';
+    lane.queued[job.priority].delete(job);
+    lane.running += 1;
+    if (patient) lane.patient += 1;
     this.#running.add(job);
-    if (patient) this.#patient += 1;
+    this.#memory += job.memory;
     job.started = performance.now();
     try {
-      job.running = this.#crew.run(job.repository, job.task);
+      job.running = this.#crew.run(job.repository, typeof job.task === 'function' ? job.task() : job.task);
       await job.running.done;
       job.settled.resolve();
     } catch (error) {
@@ -157,7 +201,9 @@ export class JobQueue {
     } finally {
       if (this.#jobs.get(job.key) === job) this.#jobs.delete(job.key);
       this.#running.delete(job);
-      if (patient) this.#patient -= 1;
+      this.#memory -= job.memory;
+      lane.running -= 1;
+      if (patient) lane.patient -= 1;
       this.#start();
     }
   }

@@ -3,11 +3,12 @@ import type { Digest } from '../dataset/digest.ts';
 import type { SourceContent } from '../dataset/entry.ts';
 import { CorruptError } from '../dataset/errors.ts';
 import { partsId } from '../dataset/format/parts.ts';
-import { readChunk, streamPack } from '../dataset/pack.ts';
+import type { ChunkLocation } from '../dataset/location.ts';
+import { readChunk, readChunks, streamPack } from '../dataset/pack.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { readSource } from '../dataset/source/read-source.ts';
 import type { LocatedPart } from './crew-protocol.ts';
-import { isFull, type ObjectWriter } from './object-writer.ts';
+import { FORETELL, isFull, type ObjectWriter } from './object-writer.ts';
 
 export interface UnpackOptions {
   readonly repository: Repository;
@@ -29,26 +30,99 @@ export interface UnpackOptions {
  */
 export async function unpack({ repository, pack, writer, isWanted, isUrgent, signal }: UnpackOptions): Promise<void> {
   let full: unknown;
+  let planned: Digest[] = [];
+  let foretold = 0;
+  let met = 0;
   try {
     await streamPack(
       repository,
       pack,
       (id) => (full ? isUrgent(id) : isWanted(id)) && !writer.has(id),
       async (id, bytes) => {
+        met += 1;
+        if (met > foretold - FORETELL / 2) foretellMore();
         try {
           writer.put(id, bytes);
         } catch (error) {
           if (!isFull(error)) throw error;
           full = error;
         }
-        if (isUrgent(id)) writer.flush();
+        if (isUrgent(id)) writer.show();
       },
       signal,
+      (entries) => {
+        planned = entries.map(({ id }) => id).filter((id) => isWanted(id) && !writer.has(id));
+        foretellMore();
+      },
     );
   } finally {
     writer.flush();
+    writer.forget(planned);
   }
   if (full) throw full;
+
+  function foretellMore(): void {
+    const more = planned.slice(foretold, foretold + FORETELL);
+    foretold += more.length;
+    if (more.length > 0) void writer.foretell(more);
+  }
+}
+
+export interface FetchPiecesOptions {
+  readonly repository: Repository;
+  readonly pack: Digest;
+  /** Each a whole file, in ascending order of their offsets. */
+  readonly chunks: readonly ChunkLocation[];
+  readonly writer: ObjectWriter;
+  readonly signal?: AbortSignal;
+}
+
+/** Unwanted bytes between wanted chunks that are read rather than asked around, in bytes. */
+const GAP_BYTES = 256 * 1024;
+
+/** Requests of one job under way at a time. */
+const RANGES_AT_ONCE = 4;
+
+/**
+ * Reads some chunks of a pack and puts each in place: what lies close together with one request.
+ * @throws CorruptError where one is damaged, UnavailableError with `facts.full` where one had no room; the others are in place
+ */
+export async function fetchPieces({ repository, pack, chunks, writer, signal }: FetchPiecesOptions): Promise<void> {
+  const wanted = chunks.filter(({ id }) => !writer.has(id));
+  const ids = wanted.map(({ id }) => id);
+  const failures: unknown[] = [];
+  const foretelling = ids.length > 0 && ids.length <= FORETELL ? writer.foretell(ids) : undefined;
+  const runs = runsOf(wanted);
+  const work = async () => {
+    for (let run = runs.shift(); run; run = runs.shift()) {
+      try {
+        await readChunks(repository, pack, run, (bytes, at) => writer.put(run![at]!.id, bytes), signal);
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+  };
+  try {
+    await Promise.all(Array.from({ length: Math.min(RANGES_AT_ONCE, runs.length) }, work));
+    await foretelling;
+  } finally {
+    writer.flush();
+    writer.forget(ids);
+  }
+  signal?.throwIfAborted();
+  if (failures.length > 0) throw failures.find((error) => !isFull(error)) ?? failures[0];
+}
+
+/** Chunks that are read with one request each run. */
+function runsOf(chunks: readonly ChunkLocation[]): ChunkLocation[][] {
+  const runs: ChunkLocation[][] = [];
+  let end = Number.NEGATIVE_INFINITY;
+  for (const chunk of chunks) {
+    if (chunk.offset - end <= GAP_BYTES) runs.at(-1)!.push(chunk);
+    else runs.push([chunk]);
+    end = chunk.offset + chunk.stored;
+  }
+  return runs;
 }
 
 export interface AssembleOptions {
@@ -82,6 +156,7 @@ export async function assembleFile({ repository, id, parts, writer, signal }: As
     id,
     parts.reduce((sum, { chunk, length }) => (chunk === undefined ? sum : sum + length), 0),
   );
+  const foretelling = writer.foretell([id]);
   let size = 0;
   try {
     const positions = parts.map(({ length }) => {
@@ -117,7 +192,9 @@ export async function assembleFile({ repository, id, parts, writer, signal }: As
     throw error;
   }
   file.finish(size);
+  await foretelling;
   writer.flush();
+  writer.forget([id]);
 }
 
 export interface FetchOptions {
@@ -139,6 +216,7 @@ export async function fetchSource({ bucket, content, size, writer, signal }: Fet
   const { id } = content;
   if (writer.has(id)) return writer.flush();
   const file = writer.begin(id, size);
+  const foretelling = writer.foretell([id]);
   let at = 0;
   try {
     for await (const block of readSource(bucket, content, size, { signal })) {
@@ -150,5 +228,7 @@ export async function fetchSource({ bucket, content, size, writer, signal }: Fet
     throw error;
   }
   file.finish(size);
+  await foretelling;
   writer.flush();
+  writer.forget([id]);
 }

@@ -36,6 +36,9 @@ export interface ObjectWriterOptions {
   readonly onRetired: (file: string) => void;
 }
 
+/** So many names may be foretold at once. */
+export const FORETELL = 4096;
+
 /** How much waits for one journal entry, and so for one flush of the disk. */
 const BATCH_FILES = 1024;
 const BATCH_BYTES = 64 * 1024 * 1024;
@@ -54,6 +57,10 @@ export class ObjectWriter {
   readonly #onPlaced: (placed: readonly Placed[]) => void;
   readonly #room: Room | undefined;
   readonly #pending = new Map<Digest, { temporary: string; size: number; taken: number }>();
+  /** Which generation of the journal has the name of an object to come. */
+  readonly #foretold = new Map<Digest, number>();
+  #foretelling: Promise<unknown> | undefined;
+  #failure: { readonly error: unknown } | undefined;
   #pendingBytes = 0;
   #serial = 0;
 
@@ -74,6 +81,29 @@ export class ObjectWriter {
 
   isPending(id: Digest): boolean {
     return this.#pending.has(id);
+  }
+
+  /**
+   * Has the journal take the names of objects to come, while they are fetched: then showing them waits for no disk. Resolves when it
+   * has. To be followed by `forget`. A failure is met by the next `flush`, which has to do it itself.
+   * @param ids so many at most as `FORETELL` says
+   */
+  async foretell(ids: readonly Digest[]): Promise<void> {
+    const foretelling = this.#journal.foretell(ids);
+    this.#foretelling = foretelling;
+    try {
+      const generation = await foretelling;
+      for (const id of ids) this.#foretold.set(id, generation);
+    } catch {
+      // Nothing was foretold.
+    } finally {
+      if (this.#foretelling === foretelling) this.#foretelling = undefined;
+    }
+  }
+
+  /** They do not come, or came. */
+  forget(ids: Iterable<Digest>): void {
+    for (const id of ids) this.#foretold.delete(id);
   }
 
   /** Writes a whole object. The caller has checked that `bytes` are what `id` says. */
@@ -122,7 +152,8 @@ export class ObjectWriter {
         }
         this.#pending.set(id, { temporary, size, taken });
         this.#pendingBytes += size;
-        if (this.#pending.size >= BATCH_FILES || this.#pendingBytes >= BATCH_BYTES) this.flush();
+        if (this.#exceeds(4)) this.flush();
+        else if (this.#exceeds(1)) this.show();
       },
       abort: () => {
         closeSync(descriptor);
@@ -142,15 +173,33 @@ export class ObjectWriter {
     this.#pendingBytes += size;
   }
 
-  /** Makes everything written so far visible. */
+  /** Has everything written so far visible soon: when names that are being foretold are on the disk. */
+  show(): void {
+    const act = () => {
+      try {
+        this.flush();
+      } catch (error) {
+        this.#failure ??= { error };
+      }
+    };
+    if (this.#foretelling) this.#foretelling.then(act, act);
+    else act();
+  }
+
+  /** Makes everything written so far visible; meets what an earlier `show` failed with. */
   flush(): void {
+    if (this.#failure) {
+      const { error } = this.#failure;
+      this.#failure = undefined;
+      throw error;
+    }
     if (this.#pending.size === 0) return;
     const pending = [...this.#pending];
     this.#pending.clear();
     this.#pendingBytes = 0;
     const placed: Placed[] = [];
     try {
-      this.#journal.record(pending.map(([id]) => id));
+      this.#record(pending.map(([id]) => id));
       for (const [id, { temporary, size, taken }] of pending) {
         const path = objectPath(this.#layout, id);
         // A second writer may have been faster. Its inode stays, since late/ and mounts may have it already.
@@ -174,9 +223,23 @@ export class ObjectWriter {
     }
   }
 
+  #exceeds(batches: number): boolean {
+    return this.#pending.size >= batches * BATCH_FILES || this.#pendingBytes >= batches * BATCH_BYTES;
+  }
+
+  #record(ids: readonly Digest[]): void {
+    const { generation } = this.#journal;
+    const known = (id: Digest) => generation !== undefined && this.#foretold.get(id) === generation;
+    const unknown = ids.filter((id) => !known(id));
+    if (unknown.length > 0) this.#journal.record(unknown);
+    // Those that were known stood in a file that has ended meanwhile.
+    if (this.#journal.generation !== generation && unknown.length < ids.length) this.#journal.record(ids.filter(known));
+  }
+
   /** To be called when writing pauses: lets the journal go to be sealed. */
   pause(): void {
     this.flush();
+    this.#foretold.clear();
     this.#journal.retire();
   }
 

@@ -120,6 +120,8 @@ function mapsOf({ location }: Repository): string {
 export interface CountingBucket extends Bucket {
   /** Reads by key. */
   readonly reads: Map<string, number>;
+  /** Of them, those without a range. */
+  readonly wholeReads: Map<string, number>;
   readonly bytesRead: number;
   /** Reads under way now, and the most that were. */
   readonly underway: number;
@@ -131,12 +133,14 @@ export interface CountingBucket extends Bucket {
 
 export function countingBucket(inner: Bucket): CountingBucket {
   const reads = new Map<string, number>();
+  const wholeReads = new Map<string, number>();
   let bytesRead = 0;
   let underway = 0;
   let mostUnderway = 0;
   const counting: CountingBucket = {
     name: inner.name,
     reads,
+    wholeReads,
     get bytesRead() {
       return bytesRead;
     },
@@ -150,6 +154,7 @@ export function countingBucket(inner: Bucket): CountingBucket {
     readsOf: (prefix) => [...reads].reduce((sum, [key, count]) => (key.startsWith(prefix) ? sum + count : sum), 0),
     get: async (key, options) => {
       reads.set(key, (reads.get(key) ?? 0) + 1);
+      if (!options?.range) wholeReads.set(key, (wholeReads.get(key) ?? 0) + 1);
       await counting.before(key);
       const object = await inner.get(key, options);
       async function* counted(): AsyncGenerator<Buffer> {

@@ -95,6 +95,7 @@ export async function readChunks(
  * Reads the chunks of a pack that are wanted, in the pack's order, each verified before `onChunk` gets it. Reads on only when
  * `onChunk` is done: it holds one chunk and one block of the bucket's at a time. Where much lies between wanted chunks, that is not read.
  * @param onChunk its bytes are the callee's to keep
+ * @param onIndex told of all that the pack holds before any of it is asked for
  * @throws CorruptError that names the pack, and the chunk if one is damaged; NotFoundError where there is no such pack
  */
 export async function streamPack(
@@ -103,20 +104,25 @@ export async function streamPack(
   want: (id: Digest) => boolean,
   onChunk: (id: Digest, bytes: Buffer, wholeFile: boolean) => Promise<void>,
   signal?: AbortSignal,
+  onIndex?: (entries: readonly PackIndexEntry[]) => void,
 ): Promise<void> {
   const key = packKey(pack);
   const object = await repository.bucket.get(key, { signal });
   let bytes = new ByteStream(object.body);
   try {
     const entries = await takeIndex(pack, object, bytes);
+    onIndex?.(entries);
     let position = entries[0]!.offset;
-    for (const entry of entries) {
+    /** Of what is being read. */
+    let end = object.size;
+    for (const [at, entry] of entries.entries()) {
       if (!want(entry.id)) continue;
       signal?.throwIfAborted();
       const gap = entry.offset - position;
-      if (gap > GAP_BYTES) {
+      if (gap > GAP_BYTES || entry.offset + entry.stored > end) {
         await bytes.close();
-        const range = { offset: entry.offset, length: object.size - entry.offset };
+        end = endOfRun(entries, at, want);
+        const range = { offset: entry.offset, length: end - entry.offset };
         bytes = new ByteStream((await repository.bucket.get(key, { range, ifMatch: object.etag, signal })).body);
       } else await bytes.skip(gap);
       const stored = await bytes.take(entry.stored);
@@ -128,6 +134,16 @@ export async function streamPack(
   } finally {
     await bytes.close();
   }
+}
+
+/** Where what is wanted from the chunk at `at` on ends, or much that is not wanted begins. */
+function endOfRun(entries: readonly PackIndexEntry[], at: number, want: (id: Digest) => boolean): number {
+  let end = entries[at]!.offset + entries[at]!.stored;
+  for (const { id, offset, stored } of entries.slice(at + 1)) {
+    if (offset - end > GAP_BYTES) break;
+    if (want(id)) end = offset + stored;
+  }
+  return end;
 }
 
 async function takeIndex(pack: Digest, object: BucketObject, bytes: ByteStream): Promise<PackIndexEntry[]> {

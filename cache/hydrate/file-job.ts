@@ -26,3 +26,13 @@ export function fileJob(
     parts: content.parts.map(({ chunk, length }) => (chunk === undefined ? { length } : located(chunk, length))),
   };
 }
+
+/** Chunks of a file that are read at a time, the one that is written among them: see `assembleFile`. */
+const CHUNKS_AT_ONCE = 4;
+
+/** What putting it together holds at most, in bytes: chunks as stored, and as they are. */
+export function fileMemory({ parts }: FileJob): number {
+  let largest = 0;
+  for (const { location } of parts) if (location) largest = Math.max(largest, location.stored + location.length);
+  return Math.min(parts.length, CHUNKS_AT_ONCE) * largest;
+}
