@@ -191,6 +191,10 @@ export async function runSoak({ seed, duration, nodes: count = 2, log }: SoakOpt
     note(`all is well: ${JSON.stringify(totals())}`);
   }
 
+  if (violations.length > 0) {
+    for (const { node } of nodes)
+      for (const name of ['daemon', 'keeper'] as const) log(`${node.name}, ${name}: ${node.log(name)}`);
+  }
   const read = totals();
   for (const { node, filesystem, hidden } of nodes) {
     node.readers.pause(true);
