@@ -1,7 +1,7 @@
-import { closeSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { isErrno, UnavailableError } from '../dataset/errors.ts';
-import { pidfdGetfd, pidfdOpen } from '../system/calls.ts';
+import type { Settled } from './fuse/ring-stand-in.ts';
+import { copyDescriptors } from './keeper-hold.ts';
 import {
   errorOf,
   type HeldRing,
@@ -15,14 +15,27 @@ import {
 export interface KeeperClient {
   list(): Promise<{ readonly pid: number; readonly rings: readonly HeldRing[] }>;
   /** Has the keeper keep a copy of our descriptor. Its pid. ConflictError where another process serves one of that name. */
-  hold(name: string, fd: number, facts: RingFacts): Promise<number>;
-  /** Our own copy of a descriptor that the keeper holds; the caller closes it. NotFoundError, or ConflictError where it is served. */
-  take(name: string): Promise<{ readonly fd: number; readonly ring: HeldRing; readonly pid: number }>;
+  hold(name: string, fd: number, facts: RingFacts, table?: number): Promise<KeptBy>;
+  /** Our own copies of the descriptors that the keeper holds; the caller closes them. NotFoundError, or ConflictError where it is served. */
+  take(
+    name: string,
+  ): Promise<KeptBy & { readonly fd: number; readonly table: number | undefined; readonly ring: HeldRing }>;
+  /** Says that we live. Whether the keeper stood in for us meanwhile. */
+  ping(name: string): Promise<boolean>;
+  /** What it answered then, a part at a time, until there is no more. */
+  settled(name: string): Promise<Settled | undefined>;
   leave(name: string): Promise<void>;
   drop(name: string): Promise<void>;
   close(): void;
   /** The keeper is gone, or `close` was called. */
   readonly closed: Promise<void>;
+  isClosed(): boolean;
+}
+
+/** Which process keeps a ring, and how long it lets us be silent, in ms. */
+export interface KeptBy {
+  readonly pid: number;
+  readonly patience: number;
 }
 
 /** Connects; undefined where no keeper listens. */
@@ -52,21 +65,23 @@ export async function connectKeeper(path: string): Promise<KeeperClient | undefi
     socket.write(`${JSON.stringify(request)}\n`);
     const reply = await promise;
     if (!reply.ok) throw errorOf(reply);
-    return { pid: reply.pid, rings: reply.rings ?? [] };
+    return { ...reply, rings: reply.rings ?? [], patience: reply.patience ?? Number.POSITIVE_INFINITY };
   }
 
   return {
     closed,
+    isClosed: () => socket.destroyed,
     list: () => ask({ do: 'list' }),
-    async hold(name, fd, facts) {
+    async hold(name, fd, facts, table) {
       const { settled, deadline, connection } = facts;
-      return (await ask({ do: 'hold', name, pid: process.pid, fd, settled, deadline, connection })).pid;
+      return await ask({ do: 'hold', name, pid: process.pid, fd, table, settled, deadline, connection });
     },
     async take(name) {
-      const { pid, rings } = await ask({ do: 'take', name, pid: process.pid });
+      const { pid, patience, rings } = await ask({ do: 'take', name, pid: process.pid });
       const ring = rings[0]!;
       try {
-        return { fd: copyDescriptor(pid, ring.fd), ring, pid };
+        const [fd, table] = copyDescriptors(pid, [ring.fd, ring.table]);
+        return { fd: fd!, table, ring, pid, patience };
       } catch (error) {
         await ask({ do: 'leave', name });
         throw new UnavailableError(
@@ -76,6 +91,11 @@ export async function connectKeeper(path: string): Promise<KeeperClient | undefi
           },
         );
       }
+    },
+    ping: async (name) => (await ask({ do: 'ping', name })).stoodIn === true,
+    async settled(name) {
+      const { answered } = await ask({ do: 'settled', name });
+      return answered && answered.forgotten.length + answered.released.length > 0 ? answered : undefined;
     },
     async leave(name) {
       await ask({ do: 'leave', name });
@@ -87,15 +107,6 @@ export async function connectKeeper(path: string): Promise<KeeperClient | undefi
       socket.destroy();
     },
   };
-}
-
-function copyDescriptor(pid: number, fd: number): number {
-  const pidfd = pidfdOpen(pid);
-  try {
-    return pidfdGetfd(pidfd, fd);
-  } finally {
-    closeSync(pidfd);
-  }
 }
 
 async function open(path: string): Promise<Socket> {

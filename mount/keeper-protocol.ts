@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { type ErrorKind, errorOfKind, InvalidError, LarderError } from '../dataset/errors.ts';
 import type { Negotiated } from './fuse/negotiate.ts';
+import type { Settled } from './fuse/ring-stand-in.ts';
 
 /**
  * What a daemon and the keeper say to each other: one JSON document a line, over a unix socket that only root may open. Descriptors
@@ -9,10 +10,20 @@ import type { Negotiated } from './fuse/negotiate.ts';
  */
 export type KeeperRequest =
   | { readonly do: 'list' }
-  /** Keep a copy of descriptor `fd` of process `pid`. */
-  | ({ readonly do: 'hold'; readonly name: string; readonly pid: number; readonly fd: number } & RingFacts)
+  /** Keep a copy of descriptor `fd` of process `pid`, and of `table`, in which it keeps its file nodes. */
+  | ({
+      readonly do: 'hold';
+      readonly name: string;
+      readonly pid: number;
+      readonly fd: number;
+      readonly table?: number | undefined;
+    } & RingFacts)
   /** Let me serve this one from now on; the reply says which descriptor to copy. */
   | { readonly do: 'take'; readonly name: string; readonly pid: number }
+  /** I live. The reply says whether you stood in for me meanwhile: then what you had read is to be sent again. */
+  | { readonly do: 'ping'; readonly name: string }
+  /** What did you answer while you stood in? To be asked until it is nothing. */
+  | { readonly do: 'settled'; readonly name: string }
   /** I serve it no longer, though my process goes on. */
   | { readonly do: 'leave'; readonly name: string }
   /** Close it. */
@@ -31,12 +42,24 @@ export interface HeldRing extends RingFacts {
   readonly name: string;
   /** The descriptor's number in the keeper. */
   readonly fd: number;
+  /** Likewise, of the memory in which the daemon that had it keeps its file nodes. */
+  readonly table?: number | undefined;
   /** A daemon serves it; otherwise the keeper stands in: it lets opens wait, and ends those that are interrupted or overdue. */
   readonly served: boolean;
+  /** The keeper stands in: no daemon serves it, or one that gives no sign of life. */
+  readonly standingIn: boolean;
 }
 
 export type KeeperReply =
-  | { readonly ok: true; readonly pid: number; readonly rings?: readonly HeldRing[] }
+  | {
+      readonly ok: true;
+      readonly pid: number;
+      readonly rings?: readonly HeldRing[];
+      /** How long a daemon may be silent, in ms, before the keeper stands in beside it. */
+      readonly patience?: number;
+      readonly stoodIn?: boolean;
+      readonly answered?: Settled;
+    }
   | { readonly ok: false; readonly kind: ErrorKind; readonly message: string };
 
 export function failure(error: unknown): KeeperReply {
@@ -69,10 +92,15 @@ export function parseKeeperRequest(line: string): KeeperRequest {
     hold: () =>
       named &&
       numbers('pid', 'fd', 'deadline', 'connection') &&
+      (request.table === undefined || numbers('table')) &&
       typeof settled?.minor === 'number' &&
       typeof settled.resend === 'boolean' &&
-      typeof settled.parallel === 'boolean',
+      typeof settled.parallel === 'boolean' &&
+      typeof settled.passthrough === 'boolean' &&
+      typeof settled.maxRead === 'number',
     take: () => named && numbers('pid'),
+    ping: () => named,
+    settled: () => named,
     leave: () => named,
     drop: () => named,
   }[String(request.do)];

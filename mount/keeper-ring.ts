@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connectionNumber } from './fuse/device.ts';
 import { joinRing, mountRing, type RingServer, type RingServerOptions } from './fuse/ring-server.ts';
-import { connectKeeper, type KeeperClient } from './keeper-client.ts';
+import { connectKeeper, type KeeperClient, type KeptBy } from './keeper-client.ts';
 import { unmount } from './unmount.ts';
 
 export interface KeptRingOptions extends RingServerOptions {
@@ -32,6 +32,8 @@ export interface KeptRing {
 
 /** How often to look for a keeper while there is none, in ms. */
 const KEEPER_CHECK = 500;
+/** How often a daemon says at least that it lives, in ms. */
+const LONGEST_SILENCE = 2000;
 
 /**
  * Serves the node's ring: takes it over from the keeper if that holds it, else mounts it, and sees to it that a keeper holds it as long
@@ -40,8 +42,9 @@ const KEEPER_CHECK = 500;
 export async function openKeptRing(options: KeptRingOptions): Promise<KeptRing> {
   const { target, socket, name = 'ring' } = options;
   const tell = options.onEvent ?? (() => {});
+  const serving: RingServerOptions = { onNotice: tell, ...options };
   let client = await connectKeeper(socket);
-  let pid: number | undefined;
+  let kept: KeptBy | undefined;
   const { server, how } = await begin();
   const connection = connectionNumber(target) ?? 0;
   const facts = { settled: server.settled, deadline: options.deadline, connection };
@@ -53,9 +56,11 @@ export async function openKeptRing(options: KeptRingOptions): Promise<KeptRing> 
     const held = (await client?.list())?.rings.find((ring) => ring.name === name);
     if (client && held && mounted === held.connection) {
       const taken = await client.take(name);
-      pid = taken.pid;
+      kept = taken;
       try {
-        return { server: await joinRing(taken.fd, taken.ring.settled, options), how: 'joined' };
+        const joined = await joinRing(taken.fd, taken.ring.settled, serving, taken.table);
+        await settle(client, joined);
+        return { server: joined, how: 'joined' };
       } catch (error) {
         closeSync(taken.fd);
         await client.leave(name);
@@ -64,12 +69,39 @@ export async function openKeptRing(options: KeptRingOptions): Promise<KeptRing> 
     }
     // Whatever is mounted there has no daemon any more, and can have none.
     if (mounted !== undefined) await unmount(target);
-    return { server: await mountRing(target, options), how: (mounted ?? held) ? 'replaced' : 'mounted' };
+    return { server: await mountRing(target, serving), how: (mounted ?? held) ? 'replaced' : 'mounted' };
   }
 
   async function hold(keeper: KeeperClient): Promise<void> {
-    pid = await keeper.hold(name, server.fd, facts);
-    tell(`the keeper, process ${pid}, holds the ring`);
+    kept = await keeper.hold(name, server.fd, facts, server.table);
+    tell(`the keeper, process ${kept.pid}, holds the ring`);
+  }
+
+  /** Tells the keeper that we live, so that it need not stand in; after it did, what it had read is sent again, to us. */
+  async function pingUntilClosed(keeper: KeeperClient, patience: number): Promise<void> {
+    const ended = Promise.race([keeper.closed, aborted(ending.signal)]);
+    const interval = Math.max(1, Math.min(LONGEST_SILENCE, patience / 4));
+    let going = true;
+    void ended.then(() => {
+      going = false;
+    });
+    while (going) {
+      if (await keeper.ping(name)) {
+        tell('the keeper stood in for us: we were silent for too long');
+        await settle(keeper, server);
+        server.resend();
+      }
+      await Promise.race([ended, sleep(interval, undefined, { ref: false })]);
+    }
+  }
+
+  /** Catches up with what the keeper answered for us. */
+  async function settle(keeper: KeeperClient, joined: RingServer): Promise<void> {
+    for (;;) {
+      const answered = await keeper.settled(name);
+      if (!answered) return;
+      joined.settle(answered);
+    }
   }
 
   /** Keeps a keeper holding it. A kernel that cannot send requests again has no use for one. */
@@ -80,12 +112,14 @@ export async function openKeptRing(options: KeptRingOptions): Promise<KeptRing> 
     while (!signal.aborted) {
       try {
         client ??= await connectKeeper(socket);
-        if (client && pid === undefined) await hold(client);
-        if (client) {
-          await Promise.race([client.closed, aborted(signal)]);
+        if (client && !kept) await hold(client);
+        if (client && kept) {
+          await pingUntilClosed(client, kept.patience).catch((error) => {
+            if (!client?.isClosed()) throw error;
+          });
           if (signal.aborted) return;
           tell('the keeper is gone');
-          pid = undefined;
+          kept = undefined;
           client = undefined;
           continue;
         }
@@ -94,7 +128,7 @@ export async function openKeptRing(options: KeptRingOptions): Promise<KeptRing> 
         told = String(error);
         client?.close();
         client = undefined;
-        pid = undefined;
+        kept = undefined;
       }
       await sleep(KEEPER_CHECK, undefined, { signal, ref: false }).catch(() => {});
     }
@@ -109,17 +143,17 @@ export async function openKeptRing(options: KeptRingOptions): Promise<KeptRing> 
   return {
     server,
     how,
-    keeperPid: () => pid,
+    keeperPid: () => kept?.pid,
     async leave() {
       await stop();
-      if (pid !== undefined) await client?.leave(name);
+      if (kept) await client?.leave(name);
       client?.close();
       closeSync(server.fd);
     },
     async remove() {
       await unmount(target);
       await stop();
-      if (pid !== undefined) await client?.drop(name);
+      if (kept) await client?.drop(name);
       client?.close();
       closeSync(server.fd);
     },

@@ -1,19 +1,20 @@
 import { closeSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { ConflictError, NotFoundError } from '../dataset/errors.ts';
-import { pidfdGetfd, pidfdOpen } from '../system/calls.ts';
-import { pollReadable } from '../system/calls-fuse.ts';
+import { pidfdOpen } from '../system/calls.ts';
 import { tryLock } from '../system/lock.ts';
 import { type RingServer, standInForRing } from './fuse/ring-server.ts';
 import {
-  failure,
-  type HeldRing,
-  type KeeperReply,
-  type KeeperRequest,
-  onLines,
-  parseKeeperRequest,
-  type RingFacts,
-} from './keeper-protocol.ts';
+  addSettled,
+  copyDescriptors,
+  type Hold,
+  isGone,
+  NOTHING_SETTLED,
+  type Serving,
+  showHold,
+  splitSettled,
+} from './keeper-hold.ts';
+import { failure, type KeeperReply, type KeeperRequest, onLines, parseKeeperRequest } from './keeper-protocol.ts';
 
 export interface KeeperOptions {
   /** The unix socket's path. Its directory must exist, and be closed to others. */
@@ -22,36 +23,27 @@ export interface KeeperOptions {
   readonly onEvent?: (event: string) => void;
   /** Ends the keeper: what it holds is closed. */
   readonly signal?: AbortSignal;
+  /** How long a daemon may be silent before the keeper stands in beside it, in ms; 10,000 without it. */
+  readonly patience?: number;
 }
 
-interface Hold extends RingFacts {
-  readonly name: string;
-  readonly fd: number;
-  server: Serving | undefined;
-  standIn: RingServer | undefined;
-  dropped: boolean;
-}
-
-/** Who serves a ring: its connection, and the process by a descriptor that stays true when the number is used again. */
-interface Serving {
-  readonly connection: Socket;
-  readonly pid: number;
-  readonly pidfd: number;
-}
-
+/** A daemon that is stopped, or whose main thread is stuck, says nothing for so long, in ms. */
+const PATIENCE = 10_000;
+/** How often to have sent again what a daemon that is stuck may have read, in ms. */
+const BESIDE_CHECK = 1000;
 /** How often to look whether a process that closed its connection is gone, in ms. */
 const GONE_CHECK = 20;
 
 /**
  * Holds the descriptors of rings across restarts of the daemon, so that the kernel does not give the mounts up. While no daemon serves
- * a ring, the keeper stands in for it: opens wait for the next daemon, may be interrupted, and end with EIO at the deadline. Resolves
- * when `signal` ends it. Throws ConflictError where a keeper runs already.
+ * a ring, the keeper stands in for it: opens and reads wait for the next daemon, may be interrupted, and end with EIO at the deadline.
+ * It stands in beside one that gives no sign of life. Resolves when `signal` ends it. Throws ConflictError where a keeper runs already.
  */
 export async function runKeeper(options: KeeperOptions): Promise<void> {
   const tell = options.onEvent ?? (() => {});
   using lock = tryLock(`${options.socket}.lock`, 'exclusive');
   if (!lock) throw new ConflictError(`a keeper runs already at ${options.socket}`);
-  const keeper = createKeeper(tell);
+  const keeper = createKeeper(tell, options.patience ?? PATIENCE);
   // Whoever had the socket is gone: the lock says so.
   rmSync(options.socket, { force: true });
   const server = createServer((connection) => keeper.serve(connection));
@@ -77,7 +69,7 @@ async function listen(server: Server, path: string): Promise<void> {
   }
 }
 
-function createKeeper(tell: (event: string) => void) {
+function createKeeper(tell: (event: string) => void, patience: number) {
   const holds = new Map<string, Hold>();
   const connections = new Set<Socket>();
   // Changes of one ring happen one after the other.
@@ -99,6 +91,12 @@ function createKeeper(tell: (event: string) => void) {
     return hold;
   }
 
+  function served(name: string, connection: Socket): Hold {
+    const hold = known(name);
+    if (hold.server?.connection !== connection) throw new ConflictError(`you do not serve the ring ${name}`);
+    return hold;
+  }
+
   function refuseIfServed(hold: Hold, pid: number): void {
     const server = hold.server;
     if (server && server.pid !== pid && !isGone(server))
@@ -113,7 +111,9 @@ function createKeeper(tell: (event: string) => void) {
   async function endStandIn(hold: Hold): Promise<void> {
     const standIn = hold.standIn;
     hold.standIn = undefined;
-    await standIn?.release();
+    if (!standIn) return;
+    await standIn.release();
+    hold.answered = addSettled(hold.answered, standIn.takeSettled());
   }
 
   async function forget(hold: Hold): Promise<void> {
@@ -123,11 +123,13 @@ function createKeeper(tell: (event: string) => void) {
     await endStandIn(hold);
     setServer(hold, undefined);
     closeSync(hold.fd);
+    if (hold.table !== undefined) closeSync(hold.table);
   }
 
   async function standIn(hold: Hold): Promise<void> {
-    if (hold.dropped || hold.server || hold.standIn || !hold.settled.resend) return;
-    tell(`${hold.name}: no daemon serves it, standing in`);
+    if (hold.dropped || hold.standIn || !hold.settled.resend) return;
+    const silent = hold.server && `process ${hold.server.pid} gives no sign of life, standing in beside it`;
+    tell(`${hold.name}: ${silent ?? 'no daemon serves it, standing in'}`);
     let server: RingServer;
     try {
       server = await standInForRing(hold.fd, hold.settled, hold.deadline);
@@ -146,6 +148,24 @@ function createKeeper(tell: (event: string) => void) {
     }, over);
   }
 
+  // A daemon that is stopped answers nothing that it had read, also not that a process is to be killed. What it reads all the same is
+  // sent again, so that deadlines and interrupts hold; whichever answer comes first is the one, the kernel refuses the other.
+  const looking = setInterval(
+    () => {
+      const now = performance.now();
+      for (const hold of holds.values()) {
+        if (!hold.server || hold.heard === undefined || now - hold.heard < patience) continue;
+        if (!hold.standIn) void inTurn(hold.name, () => standInBeside(hold));
+        else if (now - hold.heard > patience + BESIDE_CHECK) hold.standIn.resend();
+      }
+    },
+    Math.min(BESIDE_CHECK, patience / 4),
+  );
+
+  async function standInBeside(hold: Hold): Promise<void> {
+    if (hold.server && hold.heard !== undefined && performance.now() - hold.heard >= patience) await standIn(hold);
+  }
+
   /** A connection was closed. Its process may still be reading: only when it is gone, or has said so, may another read. */
   async function lost(hold: Hold, connection: Socket): Promise<void> {
     while (hold.server?.connection === connection && !hold.dropped) {
@@ -162,29 +182,35 @@ function createKeeper(tell: (event: string) => void) {
   }
 
   async function act(request: KeeperRequest, connection: Socket): Promise<KeeperReply> {
-    const reply = { ok: true, pid: process.pid } as const;
+    const reply = { ok: true, pid: process.pid, patience } as const;
     switch (request.do) {
       case 'list':
-        return { ...reply, rings: [...holds.values()].map(show) };
+        return { ...reply, rings: [...holds.values()].map(showHold) };
       case 'hold': {
         const { name, pid, settled, deadline, connection: number } = request;
         const before = holds.get(name);
         if (before) refuseIfServed(before, pid);
+        const [fd, table] = copyDescriptors(pid, [request.fd, request.table]);
         const pidfd = pidfdOpen(pid);
-        let fd: number;
-        try {
-          fd = pidfdGetfd(pidfd, request.fd);
-        } catch (error) {
-          closeSync(pidfd);
-          throw error;
-        }
         if (before) await forget(before);
-        const server = { connection, pid, pidfd };
-        const hold = { name, fd, settled, deadline, connection: number, server, standIn: undefined, dropped: false };
+        const server: Serving = { connection, pid, pidfd };
+        const hold: Hold = {
+          name,
+          fd: fd!,
+          table,
+          settled,
+          deadline,
+          connection: number,
+          server,
+          standIn: undefined,
+          heard: undefined,
+          answered: NOTHING_SETTLED,
+          dropped: false,
+        };
         holds.set(name, hold);
         tell(`${name}: held for process ${pid}`);
         if (connection.destroyed) void lost(hold, connection);
-        return { ...reply, rings: [show(hold)] };
+        return { ...reply, rings: [showHold(hold)] };
       }
       case 'take': {
         const hold = known(request.name);
@@ -192,13 +218,29 @@ function createKeeper(tell: (event: string) => void) {
         const pidfd = pidfdOpen(request.pid);
         await endStandIn(hold);
         setServer(hold, { connection, pid: request.pid, pidfd });
+        hold.heard = undefined;
         tell(`${hold.name}: taken by process ${request.pid}`);
         if (connection.destroyed) void lost(hold, connection);
-        return { ...reply, rings: [show(hold)] };
+        return { ...reply, rings: [showHold(hold)] };
+      }
+      case 'ping': {
+        const hold = served(request.name, connection);
+        hold.heard = performance.now();
+        const stoodIn = hold.standIn !== undefined;
+        if (stoodIn) {
+          tell(`${hold.name}: process ${hold.server?.pid} is back`);
+          await endStandIn(hold);
+        }
+        return { ...reply, stoodIn };
+      }
+      case 'settled': {
+        const hold = served(request.name, connection);
+        const { now, later } = splitSettled(hold.answered);
+        hold.answered = later;
+        return { ...reply, answered: now };
       }
       case 'leave': {
-        const hold = known(request.name);
-        if (hold.server?.connection !== connection) throw new ConflictError(`you do not serve the ring ${hold.name}`);
+        const hold = served(request.name, connection);
         setServer(hold, undefined);
         await standIn(hold);
         return reply;
@@ -235,17 +277,9 @@ function createKeeper(tell: (event: string) => void) {
       });
     },
     async close(): Promise<void> {
+      clearInterval(looking);
       for (const connection of connections) connection.destroy();
       await Promise.all([...holds.values()].map((hold) => inTurn(hold.name, () => forget(hold))));
     },
   };
-}
-
-function show({ name, fd, settled, deadline, connection, server }: Hold): HeldRing {
-  return { name, fd, settled, deadline, connection, served: server !== undefined && !isGone(server) };
-}
-
-/** A pidfd becomes readable when its process has ended, also before its parent has asked for its status. */
-function isGone({ pidfd }: Serving): boolean {
-  return pollReadable([pidfd], 0).length > 0;
 }

@@ -56,9 +56,16 @@ export function emptyReply(unique: bigint): Buffer {
 
 /** The header alone of an answer with `size` bytes, which must be written in one call with it. */
 export function dataHeader(unique: bigint, size: number): Buffer {
-  const buffer = answer(unique, 0);
-  buffer.writeUInt32LE(OUT_HEADER.size + size, OUT_HEADER.length);
+  const buffer = Buffer.alloc(OUT_HEADER.size);
+  writeDataHeader(buffer, unique, size);
   return buffer;
+}
+
+/** The same, in front of bytes that are in `at` already. */
+export function writeDataHeader(at: Buffer, unique: bigint, size: number): void {
+  at.writeUInt32LE(OUT_HEADER.size + size, OUT_HEADER.length);
+  at.writeInt32LE(0, OUT_HEADER.error);
+  at.writeBigUInt64LE(unique, OUT_HEADER.unique);
 }
 
 /** Any bytes, such as those of a READDIR. */

@@ -8,7 +8,8 @@ import { createPassThrough } from './pass-through.ts';
 import { FEATURE } from './protocol.ts';
 import { errorReply, initReply } from './reply.ts';
 import type { FuseRequest } from './request.ts';
-import { createRing, type RingCounters, type RingOptions } from './ring.ts';
+import { createRing, type Ring, type RingCounters, type RingOptions } from './ring.ts';
+import { shareBlocks } from './ring-blocks.ts';
 import { openNodeTable } from './ring-nodes.ts';
 import type { Settled } from './ring-stand-in.ts';
 import { createTreeState } from './ring-tree.ts';
@@ -38,6 +39,8 @@ export interface RingServer {
   readonly ended: Promise<SessionEnd>;
   /** Stops serving. What waits stays unanswered, for whoever takes the descriptor over; closing its last copy ends it with an error. */
   release(): Promise<void>;
+  /** Has everything sent again that somebody read and did not answer. */
+  resend(): void;
   /** Of one that stands in: what it answered for the daemon since the last time. */
   takeSettled(): Settled;
   /** What another that stood in has answered for us. */
@@ -103,8 +106,7 @@ async function serve(
   const tree = createTreeState();
   const table = memory === undefined ? undefined : openNodeTable(memory);
   const { promise: negotiated, resolve: settle, reject: refuse } = Promise.withResolvers<Negotiated>();
-  let ring = known ? ringFor(known) : undefined;
-  if (known) settle(known);
+  let ring: Ring | undefined;
 
   function ringFor(settled: Negotiated) {
     const tell = options.onNotice ?? (() => {});
@@ -114,6 +116,7 @@ async function serve(
       table && {
         table,
         maxRead: settled.maxRead,
+        blocks: shareBlocks(session),
         passThrough: settled.passthrough ? createPassThrough(fd, tell) : undefined,
       },
     );
@@ -134,6 +137,10 @@ async function serve(
   };
   const atOnce = { module: new URL('./ring-tree.ts', import.meta.url), shared: tree.buffer };
   const session = startSession({ fd, atOnce, handle });
+  if (known) {
+    ring = ringFor(known);
+    settle(known);
+  }
   const early = session.ended.then((end) => {
     throw new UnavailableError(`the ring's FUSE connection was ${end} before it was set up`);
   });
@@ -159,6 +166,7 @@ async function serve(
       served.release();
       table?.close();
     },
+    resend: () => session.resend(),
     takeSettled: () => served.takeSettled(),
     settle(done) {
       const port = { send: () => true };

@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { DIRENT_TYPE, NAME_MAX, ROOT_ID, S_IFDIR } from './protocol.ts';
+import { DIRENT_TYPE, NAME_MAX, OUT_HEADER, ROOT_ID, S_IFDIR } from './protocol.ts';
 import {
   type Attributes,
   attributesReply,
@@ -13,6 +13,7 @@ import {
   statfsReply,
 } from './reply.ts';
 import type { FuseRequest } from './request.ts';
+import { createBlockReader } from './ring-blocks.ts';
 import { isFileNode } from './ring-nodes.ts';
 import type { AnswerAtOnce } from './session-reader.ts';
 
@@ -51,15 +52,20 @@ export interface TreeState {
   enter(hex: string): bigint;
   /** Directories of `wait` that the kernel knows now: given out, and not forgotten. */
   known(): number;
-  count(change: { given?: bigint; forgotten?: bigint }): void;
+  count(change: { given?: bigint; forgotten?: bigint; blockReads?: bigint; blockBytes?: bigint }): void;
+  /** READs that the reading threads answered by themselves, and their bytes. */
+  blockReads(): { readonly reads: number; readonly bytes: number };
 }
 
 const GIVEN = 256;
 const FORGOTTEN = 257;
 const SERIAL = 258;
+const BLOCK_READS = 259;
+const BLOCK_BYTES = 260;
+const CELLS = 261;
 
 export function createTreeState(): TreeState {
-  const buffer = new SharedArrayBuffer(259 * 8);
+  const buffer = new SharedArrayBuffer(CELLS * 8);
   // Starting at the clock, no number comes again soon that an earlier daemon of this mount gave out.
   new BigInt64Array(buffer)[SERIAL] = (BigInt(Date.now()) << 8n) & SERIAL_MASK;
   return openTreeState(buffer);
@@ -81,10 +87,16 @@ export function openTreeState(buffer: SharedArrayBuffer): TreeState {
       return FRESH | (BigInt(index) << 48n) | serial;
     },
     known: () => Number(Atomics.load(cells, GIVEN) - Atomics.load(cells, FORGOTTEN)),
-    count({ given = 0n, forgotten = 0n }) {
-      Atomics.add(cells, GIVEN, given);
-      Atomics.add(cells, FORGOTTEN, forgotten);
+    count({ given, forgotten, blockReads, blockBytes }) {
+      if (given) Atomics.add(cells, GIVEN, given);
+      if (forgotten) Atomics.add(cells, FORGOTTEN, forgotten);
+      if (blockReads) Atomics.add(cells, BLOCK_READS, blockReads);
+      if (blockBytes) Atomics.add(cells, BLOCK_BYTES, blockBytes);
     },
+    blockReads: () => ({
+      reads: Number(Atomics.load(cells, BLOCK_READS)),
+      bytes: Number(Atomics.load(cells, BLOCK_BYTES)),
+    }),
   };
 }
 
@@ -109,7 +121,8 @@ function list(nodeid: bigint): DirectoryEntry[] {
  */
 export const answerAtOnce: AnswerAtOnce = (buffer) => {
   const state = openTreeState(buffer);
-  return (request: FuseRequest) => {
+  const blocks = createBlockReader();
+  const answer = (request: FuseRequest) => {
     const { unique, nodeid } = request;
     switch (request.op) {
       case 'lookup': {
@@ -129,8 +142,13 @@ export const answerAtOnce: AnswerAtOnce = (buffer) => {
         for (const node of request.nodes)
           if (hexOf(node.nodeid) !== undefined) state.count({ forgotten: BigInt.asIntN(64, node.lookups) });
         return request.nodes.some((node) => isFileNode(node.nodeid)) ? undefined : 'nothing';
+      case 'read': {
+        if (!isFileNode(nodeid)) return errorReply(unique, constants.errno.EIO);
+        const data = blocks.answer(unique, nodeid, request.offset, request.count);
+        if (data) state.count({ blockReads: 1n, blockBytes: BigInt(data.length - OUT_HEADER.size) });
+        return data;
+      }
       case 'open':
-      case 'read':
       case 'release':
         return isFileNode(nodeid) ? undefined : errorReply(unique, constants.errno.EIO);
       case 'getattr':
@@ -154,4 +172,5 @@ export const answerAtOnce: AnswerAtOnce = (buffer) => {
         return errorReply(unique, constants.errno.ENOSYS);
     }
   };
+  return { answer, take: (message) => blocks.take(message) };
 };

@@ -39,7 +39,7 @@ function bench(options: Partial<RingOptions> & Pick<RingOptions, 'resolve'>, par
     return options.unique ?? unique;
   }
   function give(request: FuseRequest): void {
-    const answer = atOnce(request);
+    const answer = atOnce.answer(request);
     if (answer === undefined) ring.handle(request, port);
     else if (answer !== 'nothing') port.send(answer);
   }

@@ -62,6 +62,9 @@ export interface RingCounters extends FileCounters {
   readonly resolves: number;
   /** Directories of `wait` that the kernel knows now. */
   readonly nodes: number;
+  /** READs that the reading threads answered from blocks that were there, and their bytes. */
+  readonly blockReads: number;
+  readonly blockBytes: number;
 }
 
 export interface Ring {
@@ -171,7 +174,8 @@ export function createRing(tree: TreeState, options: RingOptions, parts?: RingPa
     },
     counters() {
       const { resolving, started } = waits.counters();
-      const now = { resolving, resolves: started, nodes: tree.known() };
+      const { reads: blockReads, bytes: blockBytes } = tree.blockReads();
+      const now = { resolving, resolves: started, nodes: tree.known(), blockReads, blockBytes };
       return { ...counters, ...files.counters(), ...holds.counters(), ...now };
     },
     takeSettled: () => standIn.takeSettled(),

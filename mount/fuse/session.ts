@@ -1,10 +1,9 @@
-import { closeSync, writeSync, writevSync } from 'node:fs';
+import { writeSync, writevSync } from 'node:fs';
 import { isErrno } from '../../dataset/errors.ts';
-import { eventFd } from '../../system/calls-fuse.ts';
-import { startThread } from '../../system/thread.ts';
 import { resendNotice } from './reply.ts';
 import { type FuseRequest, parseRequest, splitMessages } from './request.ts';
-import type { ReaderData, ReaderMessage } from './session-reader.ts';
+import { STATE } from './session-state.ts';
+import { startReader } from './session-thread.ts';
 
 /** Why a session's reading ended: on our own wish, by unmounting, or because the connection was aborted. */
 export type SessionEnd = 'stopped' | 'unmounted' | 'aborted';
@@ -30,6 +29,8 @@ export interface FuseSession extends AnswerPort {
   readonly counters: Readonly<SessionCounters>;
   /** Asks for every request again that somebody read from this connection and never answered (Linux 6.9). */
   resend(): void;
+  /** Gives a message to the `take` of every reading thread. Resolves when all have taken it, or have ended. */
+  tell(message: unknown): Promise<void>;
   /** Ends the reading. From then on the descriptor may be closed or read by another. */
   stop(): Promise<void>;
   readonly ended: Promise<SessionEnd>;
@@ -38,63 +39,61 @@ export interface FuseSession extends AnswerPort {
 export interface SessionOptions {
   /** /dev/fuse, mounted, and opened with O_NONBLOCK. */
   readonly fd: number;
-  /** A module whose `answerAtOnce` answers on the reading thread, and what it shares with this one. */
+  /** A module whose `answerAtOnce` answers on the reading threads, and what it shares with this one. */
   readonly atOnce: { readonly module: URL; readonly shared: SharedArrayBuffer };
+  /** How many threads read; 1 without it. */
+  readonly threads?: number;
   /** Gets what that does not answer, on this thread. */
   readonly handle: (request: FuseRequest, session: FuseSession) => void;
 }
 
+/** How often the main thread shows that it moves, in ms. */
+const ALIVE = 1000;
+
 /**
- * Starts to read requests. A thread of its own blocks on the device, so that neither the event loop nor the threads that serve
- * `node:fs` wait for it; it hands whole batches to `handle` here. It ends with the process: also `process.exit` and an uncaught
- * error wake it, for a thread in poll(2) would keep the process from exiting.
+ * Starts to read requests. Threads of their own block on the device, so that neither the event loop nor the threads that serve
+ * `node:fs` wait for it; they hand whole batches to `handle` here. All read one descriptor: what was read through a clone of it
+ * (FUSE_DEV_IOC_CLONE) would be ended with that clone, when this process dies, and could not be sent to the next. They end with the
+ * process: also `process.exit` and an uncaught error wake them, for a thread in poll(2) would keep the process from exiting.
  */
 export function startSession(options: SessionOptions): FuseSession {
   const { fd, handle } = options;
   const counters: SessionCounters = { requests: 0, answers: 0, late: 0 };
-  const wake = eventFd();
-  const data: ReaderData = { fd, wake, module: options.atOnce.module.href, shared: options.atOnce.shared };
-  const worker = startThread(new URL('./session-reader.ts', import.meta.url), {
-    workerData: data,
-    name: 'larder-fuse',
-    resourceLimits: { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 8 },
-  });
-  const one = Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]);
-  const signal = () => {
-    writeSync(wake, one);
-  };
-  process.on('exit', signal);
-
-  const ended = new Promise<SessionEnd>((resolve, reject) => {
-    let end: SessionEnd | undefined;
-    let failure: Error | undefined;
-    worker.on('message', (message: ReaderMessage) => {
-      if ('end' in message) {
-        if (message.end === 'stopped' || message.end === 'unmounted' || message.end === 'aborted') end = message.end;
-        else failure = new Error(`reading /dev/fuse failed: ${message.end}`);
-      } else {
-        const { buffer, byteOffset, byteLength } = message.messages;
-        for (const part of splitMessages(Buffer.from(buffer, byteOffset, byteLength))) {
-          const request = parseRequest(part);
-          if (request === undefined) continue;
-          counters.requests += 1;
-          handle(request, session);
-        }
-      }
-    });
-    worker.on('error', (error) => {
-      failure = error as Error;
-    });
-    worker.on('exit', () => {
-      process.off('exit', signal);
-      closeSync(wake);
-      if (end === undefined) reject(failure ?? new Error('the thread that reads /dev/fuse ended unasked'));
-      else resolve(end);
-    });
-  });
+  const state = new Int32Array(new SharedArrayBuffer(STATE.length * 4));
+  const move = () => Atomics.store(state, STATE.alive, Math.floor(Date.now() / 1000));
+  move();
+  const moving = setInterval(move, ALIVE);
+  moving.unref();
   let running = true;
+
+  function take(message: Uint8Array<ArrayBuffer>): void {
+    const { buffer, byteOffset, byteLength } = message;
+    for (const part of splitMessages(Buffer.from(buffer, byteOffset, byteLength))) {
+      const request = parseRequest(part);
+      if (request === undefined) continue;
+      counters.requests += 1;
+      handle(request, session);
+    }
+  }
+
+  const readers = Array.from({ length: options.threads ?? 1 }, () =>
+    startReader({ fd, module: options.atOnce.module.href, shared: options.atOnce.shared, state: state.buffer }, take),
+  );
+  const stop = () => {
+    Atomics.store(state, STATE.stopping, 1);
+    for (const reader of readers) reader.wake();
+  };
+  process.on('exit', stop);
+  const ended = Promise.all(readers.map((reader) => reader.ended)).then(
+    // When it is stopped, one may have seen that it was unmounted too.
+    (ends) => ends.find((end) => end !== 'stopped') ?? 'stopped',
+  );
+  // One that fails takes the others along.
+  for (const reader of readers) reader.ended.then(undefined, stop);
   const over = () => {
     running = false;
+    clearInterval(moving);
+    process.off('exit', stop);
   };
   ended.then(over, over);
 
@@ -121,10 +120,13 @@ export function startSession(options: SessionOptions): FuseSession {
       return true;
     },
     resend() {
-      writeSync(fd, resendNotice());
+      if (running) writeSync(fd, resendNotice());
+    },
+    async tell(message) {
+      await Promise.all(readers.map((reader) => reader.tell(message)));
     },
     async stop() {
-      if (running) signal();
+      if (running) stop();
       await ended;
     },
   };
