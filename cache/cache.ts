@@ -17,7 +17,8 @@ import { tryLock } from '../system/lock.ts';
 import { idsIn, readJournals } from './journal.ts';
 import { type Layout, latePath, layoutOf, makeLayout, objectPath } from './layout.ts';
 import { ObjectWriter, type Placed } from './object-writer.ts';
-import { openVerity, type Verity, type VerityChoice } from './verity.ts';
+import { openVerity, type Verity } from './verity.ts';
+import type { VerityChoice } from './verity-choice.ts';
 
 /** A node's cache, held by this process. What is in it is in its directory; nothing of it is remembered here. */
 export interface Cache extends AsyncDisposable {

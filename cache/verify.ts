@@ -24,6 +24,8 @@ export interface VerifyOptions {
   readonly index?: CacheIndex;
   /** Versions that tell the parts of objects of more than one chunk. */
   readonly sources: readonly StagedSource[];
+  /** False: there are versions besides, so that what nobody knows stays. */
+  readonly complete?: boolean;
   /** What to do about a damaged one: it is put in quarantine where this is not said. */
   readonly onDamaged?: (id: Digest) => void;
   readonly onProgress?: (progress: VerifyProgress) => void;
@@ -32,7 +34,7 @@ export interface VerifyOptions {
 
 /** Reads every object of a cache and checks it against its name. */
 export async function verifyCache(options: VerifyOptions): Promise<VerifyResult> {
-  const { cache, index, sources, onProgress, signal } = options;
+  const { cache, index, sources, complete = true, onProgress, signal } = options;
   const onDamaged = options.onDamaged ?? ((id) => quarantine(cache, id));
   const checker = new ObjectChecker(cache);
   const damaged: Digest[] = [];
@@ -53,6 +55,7 @@ export async function verifyCache(options: VerifyOptions): Promise<VerifyResult>
         damaged.push(id);
         onDamaged(id);
       } else {
+        if (!complete) continue;
         unknown.push(id);
         cache.remove(id);
       }

@@ -4,10 +4,6 @@ import { isErrno } from '../dataset/errors.ts';
 import { enableVerity } from '../system/calls.ts';
 import { type Layout, objectPath } from './layout.ts';
 
-/** `auto`: where kernel and filesystem have it. */
-export const VERITY_CHOICES = ['auto', 'off'] as const;
-export type VerityChoice = (typeof VERITY_CHOICES)[number];
-
 /** How many objects are made so at a time. */
 const AT_ONCE = 4;
 

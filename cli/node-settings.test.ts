@@ -10,11 +10,17 @@ describe('what the environment says of a node', () => {
   it('is read with its units', () => {
     expect(readNodeSettings({ LARDER_DEADLINE: '90s' })).toEqual({ deadline: 90_000 });
     expect(bytes({ A: '64M' }, 'A')).toBe(64 * 2 ** 20);
+    expect(readNodeSettings({ LARDER_SCRUB_RATE: '2M', LARDER_VERITY: 'off' })).toEqual({
+      scrubRate: 2 * 2 ** 20,
+      verity: 'off',
+    });
+    expect(readNodeSettings({ LARDER_SCRUB_RATE: 'off' })).toEqual({ scrubRate: 0 });
     expect(choice({ A: 'off' }, 'A', ['auto', 'off'])).toBe('off');
   });
 
   it('is refused by its name where it makes no sense', () => {
     expect(() => readNodeSettings({ LARDER_DEADLINE: 'soon' })).toThrow(/LARDER_DEADLINE must be .*30s.* not 'soon'/);
+    expect(() => readNodeSettings({ LARDER_SCRUB_RATE: 'fast' })).toThrow(/LARDER_SCRUB_RATE must be .*'off'/);
     expect(() => choice({ A: 'on' }, 'A', ['auto', 'off'])).toThrow(InvalidError);
   });
 });

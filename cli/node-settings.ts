@@ -1,3 +1,4 @@
+import { VERITY_CHOICES, type VerityChoice } from '../cache/verity-choice.ts';
 import { InvalidError } from '../dataset/errors.ts';
 import { parseBytes, parsePeriod } from './format.ts';
 
@@ -9,6 +10,10 @@ export interface NodeSettings {
   readonly streamOver?: number;
   /** What is kept in memory of files that the cache has no room for, in bytes: LARDER_STREAM_MEMORY. */
   readonly streamMemory?: number;
+  /** How fast cached objects are checked in the background, in bytes a second; 0: not at all: LARDER_SCRUB_RATE. */
+  readonly scrubRate?: number;
+  /** Whether the kernel checks cached objects as it reads them: LARDER_VERITY. */
+  readonly verity?: VerityChoice;
 }
 
 export type Variables = Readonly<Record<string, string | undefined>>;
@@ -18,11 +23,19 @@ export function readNodeSettings(env: Variables): NodeSettings {
   const deadline = period(env, 'LARDER_DEADLINE');
   const streamOver = bytes(env, 'LARDER_STREAM_OVER');
   const streamMemory = bytes(env, 'LARDER_STREAM_MEMORY');
+  const scrubRate = read(env, 'LARDER_SCRUB_RATE', parseRate, "a number of bytes a second, such as 2M, or 'off'");
+  const verity = choice(env, 'LARDER_VERITY', VERITY_CHOICES);
   return {
+    ...(scrubRate !== undefined && { scrubRate }),
+    ...(verity !== undefined && { verity }),
     ...(deadline !== undefined && { deadline }),
     ...(streamOver !== undefined && { streamOver }),
     ...(streamMemory !== undefined && { streamMemory }),
   };
+}
+
+function parseRate(text: string): number | undefined {
+  return text === 'off' ? 0 : parseBytes(text);
 }
 
 /** A length of time, in milliseconds. */

@@ -9,6 +9,7 @@ import { resolveName } from '../dataset/refs.ts';
 import { readVersion } from '../dataset/version.ts';
 import type { NamedVersion } from './protocol.ts';
 import type { Repositories } from './repositories.ts';
+import type { Care } from './scrub.ts';
 import type { Handlers } from './server.ts';
 import type { StagedVersions } from './staging.ts';
 
@@ -18,13 +19,14 @@ export interface CacheCallParts {
   readonly known: KnownVersions;
   readonly versions: StagedVersions;
   readonly repositories: Repositories;
+  readonly care: Pick<Care, 'healer' | 'sources'>;
 }
 
 type CacheMethod = 'cache-show' | 'cache-pin' | 'cache-unpin' | 'cache-evict' | 'cache-verify';
 
 /** What the command line asks of the daemon about its cache. */
 export function createCacheCalls(parts: CacheCallParts): Pick<Handlers, CacheMethod> {
-  const { cache, index, known, versions, repositories } = parts;
+  const { cache, index, known, versions, repositories, care } = parts;
 
   const resolve = async ({ repository: location, name }: NamedVersion) => {
     const repository = await repositories.at(location);
@@ -92,14 +94,17 @@ export function createCacheCalls(parts: CacheCallParts): Pick<Handlers, CacheMet
     },
 
     'cache-verify': async (_request, { signal, onProgress }) => {
-      const sources = await Promise.all(known.all().map(sourceOf));
+      const { sources, complete } = await care.sources();
       const { objects, bytes, damaged, unknown } = await verifyCache({
         cache,
         index,
         sources,
+        complete,
+        onDamaged: (id) => care.healer.found(id, 'verify'),
         signal,
         onProgress: (done) => onProgress({ phase: 'verifying', files: done.objects, bytes: done.bytes }),
       });
+      await care.healer.settled();
       return { objects, bytes, damaged, unknown };
     },
   };

@@ -7,6 +7,7 @@ import { type KnownVersions, openKnownVersions } from '../cache/known-versions.t
 import type { Neighbours } from '../cache/neighbours/neighbours.ts';
 import type { StagedSource } from '../cache/segment-reader.ts';
 import { createStreams, type Streams } from '../cache/stream/streams.ts';
+import type { VerityChoice } from '../cache/verity-choice.ts';
 import type { Digest } from '../dataset/digest.ts';
 import { UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
@@ -20,6 +21,7 @@ import { type RuntimePaths, runtimePaths } from './paths.ts';
 import { createRecovery } from './recovery.ts';
 import { createRepositories, type Repositories } from './repositories.ts';
 import { createResolver } from './resolve.ts';
+import { type Care, startCare } from './scrub.ts';
 import { createVolumes, type Volumes } from './service.ts';
 import { createStageMaps } from './stage-maps.ts';
 import { createStagedVersions, type StagedVersions } from './staging.ts';
@@ -38,6 +40,7 @@ export interface Node extends AsyncDisposable {
   readonly neighbours: Neighbours | undefined;
   readonly versions: StagedVersions;
   readonly volumes: Volumes;
+  readonly care: Care;
   /** Rejects when the ring ended under the daemon: nothing that is missing can come any more, and a new daemon must be started. */
   readonly failed: Promise<never>;
   /** Lets go of everything; mounts stay, for the next daemon. */
@@ -56,6 +59,9 @@ export interface NodeOptions {
   /** For pieces of objects that the cache has no room for, in bytes. */
   readonly streamMemory?: number;
   readonly neighbours?: NeighbourSettings | undefined;
+  /** How fast cached objects are read in the background to be checked, in bytes a second; 0: not at all. */
+  readonly scrubRate?: number;
+  readonly verity?: VerityChoice;
   readonly log: Logger;
 }
 
@@ -77,7 +83,13 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   // The ring of a daemon that died is not looked into: that would wait, or fail.
   if (mountAt(paths.ring) === undefined) mkdirSync(paths.ring, { recursive: true, mode: 0o700 });
   await using stack = new AsyncDisposableStack();
-  const cache = stack.use(await openCache({ directory: options.cache, onWarning: (text) => log.warn(text) }));
+  const cache = stack.use(
+    await openCache({
+      directory: options.cache,
+      verity: options.verity ?? 'auto',
+      onWarning: (text) => log.warn(text),
+    }),
+  );
   for (const folder of [cache.layout.images, cache.layout.workspaces, paths.staged]) sweepTemporaries(folder);
   const index = stack.use(openIndex(cache));
   const known = openKnownVersions(cache.layout);
@@ -117,6 +129,8 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   const onTakenUp = ring.how === 'replaced' ? healer(versions, hydrator, log) : undefined;
   await volumes.recover({ log, recovery, onTakenUp });
   recovery.begun();
+  const { scrubRate } = options;
+  const care = stack.use(startCare({ cache, index, hydrator, known, versions, maps, repositories, log, scrubRate }));
   const failed = ring.server.ended.then((end): Promise<never> => {
     if (end === 'stopped') return new Promise(() => {});
     throw new UnavailableError(`the ring at ${paths.ring} was ${end} under the daemon: start it again`);
@@ -137,6 +151,7 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     neighbours,
     versions,
     volumes,
+    care,
     failed,
     close,
     [Symbol.asyncDispose]: close,

@@ -1,4 +1,4 @@
-import { mkdirSync, statfsSync } from 'node:fs';
+import { mkdirSync, rmSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Cache } from '../cache/cache.ts';
 import type { Hydrator, Registration, StagedSource } from '../cache/hydrate.ts';
@@ -30,6 +30,8 @@ export interface StagedVersions {
   expect(volume: string, version: Digest): void;
   /** `acquire`, for a volume that is expected. False where it was released meanwhile. */
   takeUp(volume: string, version: VersionToMount, signal?: AbortSignal): Promise<boolean>;
+  /** Makes the damaged stage map of a manifest anew: now where it is staged, else when it is needed. */
+  renew(root: Digest): Promise<void>;
   /** Ends `volume`'s use; the image of a version that nobody uses is unmounted. Its files stay in the cache. */
   release(volume: string): Promise<void>;
   isStaged(version: Digest): boolean;
@@ -125,6 +127,18 @@ export function createStagedVersions({ cache, hydrator, known, paths, maps }: St
       using _registration = hydrator.register(source);
       return await task(source);
     },
+
+    renew: (root) =>
+      serial(root, async () => {
+        rmSync(join(cache.layout.images, `${root}.map`), { force: true });
+        for (const [key, { source, registration, users }] of [...staged]) {
+          if (source.root !== root) continue;
+          const { map } = await imageOf(source);
+          const renewed = { ...source, map };
+          staged.set(key, { source: renewed, registration: hydrator.register(renewed), users });
+          registration.dispose();
+        }
+      }),
 
     async release(volume) {
       expected.delete(volume);
