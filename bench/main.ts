@@ -24,6 +24,7 @@ const { values, positionals } = parseArgs({
     json: { type: 'string' },
     bytes: { type: 'string', default: '1.5e9' },
     small: { type: 'boolean', default: false },
+    files: { type: 'string' },
     parts: { type: 'string', default: '' },
   },
 });
@@ -36,7 +37,11 @@ const sections: Record<string, Section> = {
   cache: {
     mounts: true,
     run: (scratch) =>
-      benchCache(scratch, { small: values.small, parts: values.parts.split(',').filter((part) => part !== '') }),
+      benchCache(scratch, {
+        small: values.small,
+        files: values.files === undefined ? undefined : Number(values.files),
+        parts: values.parts.split(',').filter((part) => part !== ''),
+      }),
   },
   million: { mounts: true, run: benchMillion },
   scale: {

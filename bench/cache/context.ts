@@ -65,6 +65,8 @@ export interface Bench {
   readonly slow: Link;
   /** 10 ms away, and as fast as the machine. */
   readonly fast: Link;
+  /** `sizes.files` files of so many bytes, and a repository with them; made when first asked for. */
+  images(fileBytes: number): Promise<Images>;
   /** Keeps what was measured, for `--json`. */
   record(figure: Readonly<Record<string, unknown>>): void;
 }
@@ -80,6 +82,14 @@ export interface Stored {
   readonly files: number;
   /** `/bucket/key` of each pack. */
   readonly packs: readonly string[];
+}
+
+export interface Images {
+  /** The directory of the files, on a file system of its own. */
+  readonly source: string;
+  readonly stored: Stored;
+  /** In words. */
+  readonly what: string;
 }
 
 const DATASET = 'bench';

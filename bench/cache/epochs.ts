@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { shuffledFiles, writeImages } from '../corpus.ts';
-import { dropCaches, freshXfs } from '../filesystem.ts';
+import { shuffledFiles } from '../corpus.ts';
+import { dropCaches } from '../filesystem.ts';
 import type { Link, Passed } from '../link.ts';
 import { inTurn, median } from '../measure.ts';
 import { forgetPeak, peakResident, processorSeconds } from '../processes.ts';
@@ -9,13 +9,10 @@ import { type Row, rate } from '../report.ts';
 import {
   type Bench,
   directoryBytes,
-  dropStored,
   type FreshNode,
   freshNode,
-  gibibytesFor,
   readList,
   type Stored,
-  storeDataset,
   warm,
   writeList,
 } from './context.ts';
@@ -34,22 +31,13 @@ const KINDS = [
 export async function benchEpochs(bench: Bench): Promise<Row[]> {
   const rows: Row[] = [];
   for (const kind of KINDS) {
-    using native = freshXfs(
-      bench.scratch,
-      `native-${kind.fileBytes}`,
-      gibibytesFor(bench.sizes.files * kind.fileBytes),
-    );
-    const source = join(native.directory, 'files');
-    writeImages(source, bench.sizes.files, kind.fileBytes);
-    const stored = await storeDataset(bench, source);
+    const { source, stored, what } = await bench.images(kind.fileBytes);
     const plain = await storePlain(bench, source, shuffledFiles(source).slice(0, bench.sizes.oneByOne));
-    const what = `${bench.sizes.files.toLocaleString('en-US')} files of ${kind.fileBytes / 1000} KB`;
     for (const link of [bench.slow, bench.fast]) {
       const last = await firstEpochs(bench, { what, link, stored, plain, goal: kind.timesOneByOne }, rows);
       await using node = last;
       if (link === bench.fast) await laterEpochs(bench, { what, node, source }, rows);
     }
-    dropStored(bench, stored);
     rmSync(join(bench.server.directory, plain.bucket), { recursive: true });
   }
   return rows;

@@ -1,29 +1,13 @@
 import { join } from 'node:path';
-import { writeImages } from '../corpus.ts';
-import { freshXfs } from '../filesystem.ts';
 import { type Row, rate } from '../report.ts';
-import {
-  type Bench,
-  directoryBytes,
-  dropStored,
-  freshNode,
-  gibibytesFor,
-  readList,
-  storeDataset,
-  warm,
-  writeList,
-} from './context.ts';
+import { type Bench, directoryBytes, freshNode, readList, warm, writeList } from './context.ts';
 
 const FILE_BYTES = 110_000;
 const EPOCHS = 3;
 
 /** Epochs, each in another order, over a dataset twice as large as the cache may be. */
 export async function benchHalf(bench: Bench): Promise<Row[]> {
-  const { sizes, scratch } = bench;
-  using native = freshXfs(scratch, 'native-half', gibibytesFor(sizes.files * FILE_BYTES));
-  const source = join(native.directory, 'files');
-  writeImages(source, sizes.files, FILE_BYTES);
-  const stored = await storeDataset(bench, source);
+  const { stored, what: files } = await bench.images(FILE_BYTES);
   warm(join(bench.server.directory, stored.bucket));
   const limit = Math.floor(stored.bytes / 2);
   await using node = await freshNode(bench, {
@@ -33,7 +17,7 @@ export async function benchHalf(bench: Bench): Promise<Row[]> {
     settings: { LARDER_CACHE_LIMIT: String(limit) },
   });
   const rows: Row[] = [];
-  const what = `${sizes.files.toLocaleString('en-US')} files of ${FILE_BYTES / 1000} KB, a cache of half the size`;
+  const what = `${files}, a cache of half the size`;
   for (let epoch = 1; epoch <= EPOCHS; epoch += 1) {
     const list = writeList(bench, node.target, 'half', epoch);
     await bench.slow.takePassed();
@@ -55,6 +39,5 @@ export async function benchHalf(bench: Bench): Promise<Row[]> {
       goal: { atMost: 1.05 },
     });
   }
-  dropStored(bench, stored);
   return rows;
 }

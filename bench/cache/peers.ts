@@ -99,7 +99,7 @@ async function measurePeer({ bench, link, source }: Place, peer: OpenPeer): Prom
     await peer.stop();
     peer.clearCache();
     dropCaches();
-    warm(server.directory);
+    warm(join(server.directory, peer.bucket));
     await peer.start();
     await link.takePassed();
   };
@@ -122,11 +122,13 @@ async function measurePeer({ bench, link, source }: Place, peer: OpenPeer): Prom
     native: writeList(bench, directories.native, 'peer-native'),
   };
   await anew();
-  const pids = peer.processes();
-  forgetPeak(pids);
-  const processor = processorSeconds(pids);
+  const before = peer.processes();
+  forgetPeak(before);
+  const processor = processorSeconds(before);
   const coldSeconds = await readList(bench, lists.peer, READERS);
   const passed = await link.takePassed();
+  // With those that it has started meanwhile.
+  const pids = peer.processes();
   const processorUsed = processorSeconds(pids) - processor;
   const resident = pids.reduce((sum, pid) => sum + peakResident(pid), 0);
   const epoch = (files: string) => () => readList(bench, files, READERS);

@@ -1,20 +1,15 @@
 import { join } from 'node:path';
-import { writeImages } from '../corpus.ts';
-import { freshXfs } from '../filesystem.ts';
 import { inTurn, median } from '../measure.ts';
 import { type Row, rate } from '../report.ts';
-import { type Bench, dropStored, freshNode, gibibytesFor, readList, storeDataset, warm, writeList } from './context.ts';
+import { type Bench, freshNode, readList, warm, writeList } from './context.ts';
 
 const FILE_BYTES = 110_000;
 const PROCESSES = 8;
 
 /** Eight processes at once, each reading the whole dataset in an order of its own, as the ranks of a training job on one node do. */
 export async function benchTogether(bench: Bench): Promise<Row[]> {
-  const { sizes, scratch, slow } = bench;
-  using native = freshXfs(scratch, 'native-together', gibibytesFor(sizes.files * FILE_BYTES));
-  const source = join(native.directory, 'files');
-  writeImages(source, sizes.files, FILE_BYTES);
-  const stored = await storeDataset(bench, source);
+  const { sizes, slow } = bench;
+  const { source, stored, what: files } = await bench.images(FILE_BYTES);
   warm(join(bench.server.directory, stored.bucket));
   await using node = await freshNode(bench, { link: slow, stored, name: 'together' });
   const lists = (directory: string, name: string) =>
@@ -43,8 +38,7 @@ export async function benchTogether(bench: Bench): Promise<Row[]> {
     passed,
     warmed,
   });
-  dropStored(bench, stored);
-  const what = `${PROCESSES} processes at once, each all of ${sizes.files.toLocaleString('en-US')} files of ${FILE_BYTES / 1000} KB`;
+  const what = `${PROCESSES} processes at once, each all of ${files}`;
   return [
     {
       what: `${what}, cold (${slow.name}): what came from the bucket, of the dataset`,

@@ -75,6 +75,7 @@ async function open({ bench, directory, link, source }: Place, options: readonly
   const common = ['--no-usage-report', '--no-syslog'];
 
   const filling = openMounter({
+    bucket,
     directory: join(directory, 'filling'),
     command: (mount, cache) => [program, 'mount', metadata, mount, '--cache-dir', cache, ...common],
   });
@@ -85,6 +86,7 @@ async function open({ bench, directory, link, source }: Place, options: readonly
 
   const mounter = stack.use(
     openMounter({
+      bucket,
       directory,
       command: (mount, cache) => [
         ...[program, 'mount', metadata, mount, '--bucket', at(link.endpoint), '--cache-dir', cache],

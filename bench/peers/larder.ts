@@ -20,6 +20,7 @@ export const larder: Peer = {
     };
     return {
       root,
+      bucket: stored.bucket,
       async start() {
         await program.run('mount', stored.dataset, root);
         processes = [await program.daemon()];

@@ -31,6 +31,7 @@ export const mountpoint: Peer = {
   },
   async open({ directory, link, plain }) {
     return openMounter({
+      bucket: plain.bucket,
       directory,
       command: (mount, cache) => [program, link.endpoint, plain.bucket, '', mount, cache],
     });

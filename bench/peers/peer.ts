@@ -36,6 +36,8 @@ export interface Place {
 export interface OpenPeer extends AsyncDisposable {
   /** Where `files` and `large` are seen. */
   readonly root: string;
+  /** The bucket that it reads from. */
+  readonly bucket: string;
   /** Mounts, with what the cache holds. */
   start(): Promise<void>;
   /** All processes that work for it, while it is started. */
@@ -71,6 +73,7 @@ export async function succeeds(program: string, args: readonly string[]): Promis
 }
 
 export interface Mounter {
+  readonly bucket: string;
   /** Of this, `cache` and `mount` are used, and `log`. */
   readonly directory: string;
   /** Stays in the foreground until `mount` is unmounted. */
@@ -79,7 +82,7 @@ export interface Mounter {
 }
 
 /** A peer that is one program that mounts in the foreground. */
-export function openMounter({ directory, command, environment }: Mounter): OpenPeer {
+export function openMounter({ bucket, directory, command, environment }: Mounter): OpenPeer {
   const root = join(directory, 'mount');
   const cache = join(directory, 'cache');
   for (const each of [root, cache]) mkdirSync(each, { recursive: true });
@@ -96,6 +99,7 @@ export function openMounter({ directory, command, environment }: Mounter): OpenP
   };
   return {
     root,
+    bucket,
     processes: () => (pid === undefined ? [] : withChildren([pid])),
     async start() {
       const [program, ...args] = command(root, cache) as [string, ...string[]];

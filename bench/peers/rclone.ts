@@ -9,6 +9,7 @@ export const rclone: Peer = {
   install: () => needPrograms('rclone=rclone', 'fusermount3=fuse3'),
   async open({ directory, link, plain }) {
     return openMounter({
+      bucket: plain.bucket,
       directory,
       environment: {
         RCLONE_CONFIG: '/dev/null',

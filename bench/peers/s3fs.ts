@@ -14,6 +14,7 @@ export const s3fs: Peer = {
       `url=${link.endpoint}`,
     ];
     return openMounter({
+      bucket: plain.bucket,
       directory,
       environment: { AWSACCESSKEYID: accessKey, AWSSECRETACCESSKEY: secretKey },
       command: (mount, cache) => [
