@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { expect } from 'vitest';
+import type { Repository } from '../../dataset/repository.ts';
 import type { Random } from '../../test/support/random.ts';
 import { type Cache, openCache } from '../cache.ts';
 import { createHydrator, type Hydrator } from '../hydrate.ts';
@@ -36,15 +37,23 @@ export interface RigOptions extends Partial<StreamsOptions> {
   readonly bootId?: string;
 }
 
+export interface RigRepository {
+  /** Size of a pack, in bytes. */
+  readonly target?: number;
+  /** Where versions are written, and by what they are read; a directory of its own if not said. */
+  readonly repository?: Repository;
+  readonly reads?: Repository;
+}
+
 export async function streamRig(
   files: Readonly<Record<string, FileOf>>,
   options: RigOptions = {},
-  { target }: { target?: number } = {},
+  { target, repository, reads }: RigRepository = {},
 ): Promise<StreamRig> {
   const temporary = await temporaryRepository();
-  const bucket = countingBucket(temporary.repository.bucket);
-  const version = await buildVersion({ ...temporary.repository, bucket }, files, { target });
-  bucket.reads.clear();
+  const bucket = countingBucket((reads ?? repository ?? temporary.repository).bucket);
+  const built = await buildVersion(repository ?? temporary.repository, files, { target });
+  const version = { ...built, staged: { ...built.staged, repository: { ...built.staged.repository, bucket } } };
   const warnings: string[] = [];
 
   const start = async ({ roomBytes, bootId, ...more }: RigOptions) => {
@@ -114,8 +123,9 @@ export async function readAtRandom(file: StreamedFile, bytes: Buffer, random: Ra
 /** Reads all of it in order. */
 export async function readInOrder(file: StreamedFile, bytes: Buffer, step: number): Promise<void> {
   for (let offset = 0; offset < bytes.length; offset += step) {
-    const got = await file.read(offset, step);
-    expect(Buffer.compare(got, bytes.subarray(offset, offset + step)), `${step} bytes from ${offset}`).toBe(0);
+    const there = bytes.subarray(offset, offset + step);
+    const got = await file.read(offset, there.length);
+    expect(Buffer.compare(got, there), `${step} bytes from ${offset}`).toBe(0);
   }
 }
 
