@@ -5,11 +5,13 @@ import { fallocate } from '../../system/calls.ts';
 import type { Random } from '../support/random.ts';
 import type { SoakVersion } from './dataset.ts';
 import type { SoakNode } from './node.ts';
+import type { Peers } from './peers.ts';
 
 export interface FaultContext {
   readonly node: SoakNode;
   readonly versions: readonly SoakVersion[];
   readonly random: Random;
+  readonly peers: Peers;
   readonly note: (text: string) => void;
 }
 
@@ -114,6 +116,14 @@ export const NODE_FAULTS: readonly NodeFault[] = [
     run: damage,
   },
   {
+    name: 'the list of neighbours changes',
+    weight: 2,
+    run: async ({ peers, random }) => {
+      peers.write(random);
+      await sleep(random.below(2000));
+    },
+  },
+  {
     name: 'a reader is killed',
     weight: 2,
     run: async ({ node, random }) => {
@@ -121,6 +131,9 @@ export const NODE_FAULTS: readonly NodeFault[] = [
     },
   },
 ];
+
+/** Of a node whose cache cannot hold all: without a keeper its mounts cannot be served any more, since they cannot ask and what they lack has no room. */
+export const SMALL_NODE_FAULTS = NODE_FAULTS.filter(({ excuses }) => !excuses);
 
 /** Mounts that lost their ring have everything again. */
 async function healed(node: SoakNode): Promise<void> {

@@ -11,7 +11,8 @@ import { BUCKET_FAULTS } from './bucket-faults.ts';
 import { writeVersions } from './dataset.ts';
 import { descriptorsOf, hiddenBytes, loopsBelow, mountsBelow, processesOf } from './leaks.ts';
 import { SoakNode } from './node.ts';
-import { NODE_FAULTS } from './node-faults.ts';
+import { NODE_FAULTS, SMALL_NODE_FAULTS } from './node-faults.ts';
+import { createPeers } from './peers.ts';
 import type { ReadFailure } from './reader-protocol.ts';
 
 export interface SoakOptions {
@@ -45,6 +46,8 @@ const ERRORS = ['EIO', 'ENOTCONN', 'ECONNABORTED'];
 const SPELL = 45_000;
 /** A file system's own blocks, and what it sets aside for files that grow. */
 const HIDDEN = 96 * 2 ** 20;
+/** Less than a version has. */
+const SMALL_CACHE = '60M';
 /** Of a daemon with nothing under way. */
 const DESCRIPTORS = 200;
 
@@ -90,6 +93,7 @@ export async function runSoak({ seed, duration, nodes: count = 2, log }: SoakOpt
   const proxy = stack.use(await startBreakingProxy(server.endpoint));
   const repository = proxy.location(await server.location('soak'));
 
+  const peers = await createPeers(directory, count);
   const random = createRandom(seed);
   const nodes: {
     readonly node: SoakNode;
@@ -107,6 +111,9 @@ export async function runSoak({ seed, duration, nodes: count = 2, log }: SoakOpt
         LARDER_REPOSITORY: repository,
         LARDER_DEADLINE: `${DEADLINE / 1000}s`,
         LARDER_STREAM_OVER: '4M',
+        ...peers.environment(at),
+        // The last one has a cache that is too small for what it reads.
+        ...(at > 0 && at === count - 1 && { LARDER_CACHE_LIMIT: SMALL_CACHE }),
         NODE_COMPILE_CACHE: join(directory, 'code'),
       },
       readers: { count: 2, seed: seed + at, onFailure: (failure) => failed(name, failure) },
@@ -155,11 +162,11 @@ export async function runSoak({ seed, duration, nodes: count = 2, log }: SoakOpt
   };
   const laneOf = ({ node, random: lane }: (typeof nodes)[0]) =>
     spell(lane, async () => {
-      const fault = pickWeighted(lane, NODE_FAULTS);
+      const fault = pickWeighted(lane, node === nodes.at(-1)!.node ? SMALL_NODE_FAULTS : NODE_FAULTS);
       note(`${node.name}: ${fault.name}`);
       faults[fault.name] = (faults[fault.name] ?? 0) + 1;
       using _excuse = fault.excuses ? excuse(node.name) : undefined;
-      await fault.run({ node, versions, random: lane, note: (text) => note(`${node.name}: ${text}`) });
+      await fault.run({ node, versions, random: lane, peers, note: (text) => note(`${node.name}: ${text}`) });
     });
   const bucketLane = () =>
     spell(random, async () => {
