@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { InvalidError, LarderError } from '../dataset/errors.ts';
+import type { Logger } from '../node/log.ts';
 import { addBranch } from './commands/branch.ts';
 import { addCache } from './commands/cache.ts';
 import { addCat } from './commands/cat.ts';
@@ -39,9 +40,13 @@ import { larderVersion } from './version.ts';
 /** Runs one command line. @returns the exit status */
 export async function run(argv: readonly string[], host: Host): Promise<number> {
   const ends = new AsyncDisposableStack();
+  let log: Logger | undefined;
+  const onLog = (opened: Logger) => {
+    log = opened;
+  };
   try {
     try {
-      await createProgram(createStart(host, ends), host).parseAsync([...argv], { from: 'user' });
+      await createProgram(createStart(host, ends, onLog), host).parseAsync([...argv], { from: 'user' });
     } finally {
       await ends.disposeAsync();
     }
@@ -49,7 +54,8 @@ export async function run(argv: readonly string[], host: Host): Promise<number> 
   } catch (error) {
     // What an aborted call throws is the reason, wrapped or not: the user knows it already.
     const cause = host.signal.aborted ? (host.signal.reason as unknown) : error;
-    report(cause, argv.includes('--json'), host);
+    if (log === undefined) report(cause, argv.includes('--json'), host);
+    else log.error(cause instanceof Error ? cause.message : String(cause), { error: cause });
     return exitCodeOf(cause);
   }
 }

@@ -45,8 +45,11 @@ export interface Session {
 /** Makes a command's session when the arguments are parsed. */
 export type Start = (command: Command) => Session;
 
-/** @param sessions receives each session, so that its output can be flushed and its repositories closed at the end */
-export function createStart(host: Host, ends: AsyncDisposableStack): Start {
+/**
+ * @param ends what is to be done when the command is over: its output flushed, its repositories closed
+ * @param onLog told of a log for programs, in which what ends the command belongs
+ */
+export function createStart(host: Host, ends: AsyncDisposableStack, onLog?: (log: Logger) => void): Start {
   return (command) => {
     const options = command.optsWithGlobals<GlobalOptions>();
     const environment = readEnvironment(host.env, host.machine, options.repository);
@@ -75,6 +78,7 @@ export function createStart(host: Host, ends: AsyncDisposableStack): Start {
         const { createLogger } = await import('../node/log.ts');
         const log = createLogger({ ...settings, component, write: (text) => host.stderr.write(text) });
         ends.defer(() => log[Symbol.dispose]());
+        if (settings.format === 'json') onLog?.(log);
         return log;
       },
       openRepository: async () => {

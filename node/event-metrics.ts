@@ -79,7 +79,7 @@ export function createEventMetrics(options: EventMetricsOptions): EventMetrics {
   });
   const streamedBytes = new Counter({
     name: 'larder_streamed_bytes_total',
-    help: 'Bytes that readers got through the ring, from objects that are not whole in the cache',
+    help: 'Bytes of objects not whole in the cache that the main thread read for the ring',
     registers,
   });
   const evictedObjects = new Counter({

@@ -30,10 +30,19 @@ export async function launchNode({ runtime, cache, ready, timeout = 15_000 }: La
     ended = daemon.exitCode !== null || daemon.signalCode !== null;
     if (await ready()) return;
   }
-  const lastLines = readFileSync(paths.log, 'utf8').trimEnd().split('\n').slice(-2).join(' | ');
+  const lastLines = readFileSync(paths.log, 'utf8').trimEnd().split('\n').slice(-2).map(messageOf).join(' | ');
   throw new UnavailableError(`the node's daemon did not start: ${lastLines} (its log is ${paths.log})`, {
     facts: { log: paths.log },
   });
+}
+
+/** What a line of a log says; a line of something else, such as Node's own, is what it says. */
+function messageOf(line: string): string {
+  try {
+    return (JSON.parse(line) as { readonly message?: string }).message ?? line;
+  } catch {
+    return line;
+  }
 }
 
 function launch(command: readonly string[], logFile: string, env: NodeJS.ProcessEnv): ChildProcess {

@@ -5,7 +5,7 @@ import type { NodeState } from './state.ts';
 export type StateMetrics = (state: NodeState) => void;
 
 /** How a lookup in the ring ended; which of them there are is the ring's matter. */
-const RING_OUTCOMES = ['ready', 'absent', 'stream', 'failed', 'expired', 'interrupted'] as const;
+const RING_OUTCOMES = ['ready', 'absent', 'streamed', 'known', 'failed', 'expired', 'interrupted'] as const;
 
 /** @param registry where the series belong */
 export function createStateMetrics(registry: Registry): StateMetrics {
@@ -16,7 +16,9 @@ export function createStateMetrics(registry: Registry): StateMetrics {
     const made = new Gauge({ name, help, registers });
     setters.push((state) => {
       const value = read(state);
-      if (value !== undefined) made.set(value);
+      // What there is not has no series, rather than one that says 0.
+      if (value === undefined) made.remove({});
+      else made.set(value);
     });
   };
   const gauges = (name: string, help: string, label: string, valuesOf: (state: NodeState) => Values) => {
@@ -75,10 +77,96 @@ export function createStateMetrics(registry: Registry): StateMetrics {
   );
   counter('larder_ring_late_answers_total', 'Answers that the kernel no longer waited for', ({ ring }) => ring.late);
 
+  counter('larder_ring_reads_total', 'Reads of files that the ring gave out', ({ ring }) =>
+    sum(ring.reads, ring.blockReads),
+  );
+  counter('larder_ring_read_bytes_total', 'Bytes that readers got of them', ({ ring }) =>
+    sum(ring.readBytes, ring.blockBytes),
+  );
+  counter('larder_ring_failed_reads_total', 'Reads of them that ended with EIO', ({ ring }) =>
+    sum(ring.readsFailed, ring.readsExpired),
+  );
+  counter('larder_ring_opens_total', 'Opens of files that the ring gave out', ({ ring }) => ring.opens);
+  counter(
+    'larder_ring_passed_opens_total',
+    'Of them, those that the kernel reads by itself, from a file of the cache',
+    ({ ring }) => ring.passedOpens,
+  );
+
+  gauge('larder_stream_open_files', 'Objects that are open and not whole in the cache', ({ streams }) => streams.open);
+  gauge(
+    'larder_stream_memory_files',
+    'Of them, those that the disk has no room for',
+    ({ streams }) => streams.inMemory,
+  );
+  gauge('larder_stream_disk_bytes', 'What partial files take of the disk', ({ streams }) => streams.diskBytes);
+  gauge('larder_stream_memory_bytes', 'What pieces take of the memory', ({ streams }) => streams.memoryBytes);
+  gauges(
+    'larder_stream_queued',
+    'Pieces that are not asked for yet, by priority: somebody waits, read ahead',
+    'priority',
+    ({ streams }) => ({ ...streams.fetches.queued }),
+  );
+  gauge('larder_stream_running', 'Pieces that are being fetched', ({ streams }) => streams.fetches.running);
+  gauge('larder_stream_in_flight_bytes', 'Size of them', ({ streams }) => streams.fetches.bytesInFlight);
+
   gauge('larder_cache_objects', 'Objects in the cache', ({ cache }) => cache.objects);
   gauge('larder_cache_bytes', 'Size of the objects in the cache', ({ cache }) => cache.bytes);
   gauge('larder_cache_disk_bytes', "Size of the cache's file system", ({ cache }) => cache.diskBytes);
   gauge('larder_cache_disk_free_bytes', 'What may still be written to it', ({ cache }) => cache.diskFreeBytes);
+
+  gauge('larder_cache_held_bytes', "What the cache's directory takes of the disk", ({ capacity }) => capacity?.held);
+  gauge(
+    'larder_cache_limit_bytes',
+    'What it may take, where LARDER_CACHE_LIMIT says so',
+    ({ capacity }) => capacity?.limit,
+  );
+  gauge('larder_cache_min_free_bytes', 'What must stay free of the disk', ({ capacity }) => capacity?.minFree);
+  gauge(
+    'larder_cache_room_bytes',
+    'What may still be written; negative where there is too much',
+    ({ capacity }) => capacity?.room,
+  );
+  gauge('larder_cache_evicting', '1 while room is being made', ({ capacity }) => capacity && Number(capacity.evicting));
+
+  counter('larder_scrub_objects_total', 'Objects that the scrub has read', ({ scrub }) => scrub?.objects);
+  counter('larder_scrub_bytes_total', 'Bytes that it has read', ({ scrub }) => scrub?.bytes);
+  gauge('larder_scrub_pace_bytes_per_second', 'How fast it may read', ({ scrub }) => scrub?.rate);
+  gauge(
+    'larder_scrub_oldest_check_timestamp_seconds',
+    'When the object was last checked, or came, that comes next',
+    ({ scrub }) => scrub?.oldest && scrub.oldest / 1000,
+  );
+
+  gauge('larder_neighbours', 'Nodes in the list, this one among them', ({ neighbours }) => neighbours?.nodes.length);
+  gauge(
+    'larder_neighbours_passed_over',
+    'Of them, those that are not asked for a while',
+    ({ neighbours }) => neighbours?.passedOver.length,
+  );
+  counter('larder_neighbour_sent_bytes_total', 'Bytes given to neighbours', ({ neighbours }) => neighbours?.sent);
+  counter(
+    'larder_neighbour_served_total',
+    'Requests of neighbours that got an object',
+    ({ neighbours }) => neighbours?.served,
+  );
+  counter(
+    'larder_neighbour_refused_total',
+    'Requests of neighbours that were sent to the bucket',
+    ({ neighbours }) => neighbours?.refused,
+  );
+  gauge(
+    'larder_neighbour_active',
+    'Requests of neighbours that are being answered',
+    ({ neighbours }) => neighbours?.active,
+  );
+  gauge(
+    'larder_neighbour_store_bytes',
+    'What is kept on the disk for neighbours',
+    ({ neighbours }) => neighbours?.store.bytes,
+  );
+  gauge('larder_neighbour_store_objects', 'Packs and segments among it', ({ neighbours }) => neighbours?.store.objects);
+  gauge('larder_neighbour_store_limit_bytes', 'What it may take', ({ neighbours }) => neighbours?.store.limit);
 
   gauge('larder_keeper_connected', '1 while a keeper holds the ring', ({ keeper }) => (keeper ? 1 : 0));
   gauges('larder_volumes', 'Volumes that are staged, by kind', 'kind', ({ volumes }) => volumes);
@@ -104,4 +192,9 @@ type Values = Readonly<Record<string, number>>;
 interface Value {
   readonly labels: Values | Readonly<Record<string, string>>;
   readonly value: number;
+}
+
+/** Of what there is. */
+function sum(...counts: readonly (number | undefined)[]): number {
+  return counts.reduce<number>((total, count) => total + (count ?? 0), 0);
 }

@@ -1,14 +1,23 @@
 import { statfs } from 'node:fs/promises';
+import type { CapacityStats } from '../cache/capacity.ts';
 import type { HydratorStats } from '../cache/hydrate.ts';
+import type { NeighbourStats } from '../cache/neighbours/neighbours.ts';
+import type { ScrubStats } from '../cache/scrub.ts';
+import type { StreamStats } from '../cache/stream/streams.ts';
 import { type Requests, requestsOf } from '../dataset/bucket/metrics.ts';
 import type { Node } from './node.ts';
 
 /** What a node's daemon holds and does now, and what its parts have counted themselves. */
 export interface NodeState {
   readonly hydrator: HydratorStats;
+  readonly streams: StreamStats;
   /** See `RingCounters`. */
   readonly ring: Readonly<Record<string, number>>;
   readonly cache: CacheState;
+  readonly capacity?: CapacityStats;
+  readonly scrub?: ScrubStats;
+  /** Absent where this node asks no others. */
+  readonly neighbours?: NeighbourStats;
   readonly keeper: boolean;
   readonly volumes: { readonly pinned: number; readonly workspace: number };
   readonly stagedVersions: number;
@@ -24,10 +33,20 @@ export interface CacheState {
   readonly diskFreeBytes: number;
 }
 
+/** The node's parts that are read; those that a node need not have are optional. */
+export interface StateParts
+  extends Pick<
+    Node,
+    'cache' | 'index' | 'hydrator' | 'streams' | 'ring' | 'volumes' | 'versions' | 'repositories' | 'neighbours'
+  > {
+  readonly capacity?: { stats(): CapacityStats } | undefined;
+  readonly scrub?: { stats(): ScrubStats } | undefined;
+}
+
 export type StateReader = () => Promise<NodeState>;
 
-export function createStateReader(node: Node): StateReader {
-  const { cache, index, hydrator, ring, volumes, versions, repositories } = node;
+export function createStateReader(node: StateParts): StateReader {
+  const { cache, index, hydrator, streams, ring, volumes, versions, repositories } = node;
 
   return async () => {
     const { objects, bytes } = index.totals();
@@ -38,6 +57,10 @@ export function createStateReader(node: Node): StateReader {
       .flatMap(({ location, bucket }) => (requestsOf(bucket) === undefined ? [] : [[location, requestsOf(bucket)!]]));
     return {
       hydrator: hydrator.stats(),
+      streams: streams.stats(),
+      ...(node.capacity && { capacity: node.capacity.stats() }),
+      ...(node.scrub && { scrub: node.scrub.stats() }),
+      ...(node.neighbours && { neighbours: node.neighbours.stats() }),
       ring: { ...ring.server.counters() },
       cache: { objects, bytes, diskBytes: disk.blocks * disk.bsize, diskFreeBytes: disk.bavail * disk.bsize },
       keeper: ring.keeperPid() !== undefined,

@@ -65,11 +65,19 @@ function wellLines({ ok, checks }: NodeStatus['health'], output: Output): string
   return wrong.map(({ name, message }) => `${output.style('red', 'wrong')}    ${name}: ${message}`);
 }
 
-function cacheLines({ cache }: NodeStatus['state']): string[] {
-  return [
-    `${formatNumberOf(cache.objects, 'object')}, ${formatBytes(cache.bytes)}`,
+function cacheLines({ cache, capacity, streams, neighbours }: NodeStatus['state']): string[] {
+  const limit = capacity?.limit === undefined ? '' : ` of ${formatBytes(capacity.limit)} that it may take`;
+  const lines = [
+    `${formatNumberOf(cache.objects, 'object')}, ${formatBytes(cache.bytes)}${limit}`,
     `${formatBytes(cache.diskFreeBytes)} of ${formatBytes(cache.diskBytes)} of the disk free`,
   ];
+  if (streams.open > 0) lines.push(`${formatNumberOf(streams.open, 'file')} read while they are fetched`);
+  if (neighbours !== undefined) {
+    const { nodes, passedOver, self } = neighbours;
+    const known = self === undefined ? ', which do not know this one' : '';
+    lines.push(`${formatNumberOf(nodes.length, 'neighbour')}${known}, ${passedOver.length} passed over`);
+  }
+  return lines;
 }
 
 /** `, 12 jobs queued, 3 at work`, where there are any. */

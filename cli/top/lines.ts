@@ -14,6 +14,11 @@ export function topLines(report: TopReport, width = Number.POSITIVE_INFINITY): s
     `cache    ${formatNumberOf(state.cache.objects, 'object')}, ${formatBytes(state.cache.bytes)}; ${formatBytes(state.cache.diskFreeBytes)} of ${formatBytes(state.cache.diskBytes)} of the disk free`,
     `bytes    ${bytesParts(report).join('   ')}`,
     `waiting  ${formatNumberOf(waiting, 'object')}   queued ${queued.urgent} urgent, ${queued.next} next, ${queued.prefetch} prefetch   reading ${running}, ${formatBytes(bytesInFlight)} to come`,
+    ...(state.streams.open === 0
+      ? []
+      : [
+          `streams  ${formatNumberOf(state.streams.open, 'file')} open, ${formatBytes(state.streams.diskBytes)} on the disk, ${formatBytes(state.streams.memoryBytes)} in memory`,
+        ]),
     ...(report.damaged + report.healed === 0 ? [] : [`damaged  ${report.damaged}, healed ${report.healed}`]),
   ];
   if (report.datasets.length + report.volumes.length > 0) lines.push('', ...datasetLines(report));

@@ -77,7 +77,8 @@ export function topReport(now: NodeStats, before?: NodeStats): TopReport {
       readsPerSecond: rate(({ counts }) => counts.fetched[source].reads),
       failed: grown(({ counts }) => counts.fetched[source].failed),
     })),
-    streamedBytesPerSecond: rate(({ counts }) => counts.streamedBytes),
+    // The reading threads give many of them, and publish no events.
+    streamedBytesPerSecond: rate(({ state: { ring } }) => (ring.readBytes ?? 0) + (ring.blockBytes ?? 0)),
     evictedBytesPerSecond: rate(({ counts }) => counts.evictedBytes),
     damaged: grown(({ counts }) => counts.damaged),
     healed: grown(({ counts }) => counts.healed),

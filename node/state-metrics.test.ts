@@ -1,0 +1,62 @@
+import { Registry } from 'prom-client';
+import { expect, it } from 'vitest';
+import type { NodeState } from './state.ts';
+import { createStateMetrics } from './state-metrics.ts';
+
+const state: NodeState = {
+  hydrator: { waiting: 3, queued: { urgent: 1, next: 2, prefetch: 400 }, running: 8, bytesInFlight: 7 },
+  streams: {
+    open: 2,
+    inMemory: 1,
+    diskBytes: 10,
+    memoryBytes: 20,
+    fetches: { running: 4, bytesInFlight: 5, queued: { urgent: 6, ahead: 7 } },
+  },
+  ring: { held: 5, ready: 10, failed: 1, reads: 4, blockReads: 5 },
+  cache: { objects: 12, bytes: 100, diskBytes: 1000, diskFreeBytes: 500 },
+  keeper: true,
+  volumes: { pinned: 1, workspace: 0 },
+  stagedVersions: 1,
+  requests: { 's3://bucket/prefix': { get: { count: 3, bytes: 30, errors: 1, retries: 2 } } },
+};
+
+function metrics() {
+  const registry = new Registry();
+  const set = createStateMetrics(registry);
+  const lines = async (now: NodeState) => {
+    set(now);
+    return (await registry.metrics()).split('\n').filter((line) => !line.startsWith('#'));
+  };
+  return { lines };
+}
+
+it('has what the daemon does now, and what its parts have counted', async () => {
+  expect(await metrics().lines(state)).toEqual(
+    expect.arrayContaining([
+      'larder_hydrate_queued{priority="prefetch"} 400',
+      'larder_ring_lookups_total{outcome="failed"} 1',
+      'larder_ring_reads_total 9',
+      'larder_stream_queued{priority="ahead"} 7',
+      'larder_repository_requests_total{repository="s3://bucket/prefix",kind="get"} 3',
+      'larder_repository_request_retries_total{repository="s3://bucket/prefix",kind="get"} 2',
+    ]),
+  );
+});
+
+it('counts what was counted once, however often it is asked', async () => {
+  const { lines } = metrics();
+  await lines(state);
+  const again = await lines({ ...state, ring: { ...state.ring, ready: 11 } });
+  expect(again).toContain('larder_ring_lookups_total{outcome="ready"} 11');
+});
+
+it('has no series of what there is not: a limit of 0 would be another thing', async () => {
+  const { lines } = metrics();
+  const capacity = { minFree: 1, diskBytes: 2, diskFree: 3, held: 4, room: -5, evicting: false };
+  const counted = { evictedObjects: 0, evictedBytes: 0 };
+  const limited = await lines({ ...state, capacity: { ...capacity, ...counted, limit: 6 } });
+  expect(limited).toEqual(expect.arrayContaining(['larder_cache_limit_bytes 6', 'larder_cache_room_bytes -5']));
+  const unlimited = await lines({ ...state, capacity: { ...capacity, ...counted } });
+  expect(unlimited.filter((line) => line.startsWith('larder_cache_limit'))).toEqual([]);
+  expect(unlimited.filter((line) => line.startsWith('larder_neighbours'))).toEqual([]);
+});
