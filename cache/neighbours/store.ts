@@ -67,6 +67,7 @@ export async function openStore({ directory, limit, room }: StoreOptions): Promi
   const partials = new Set<Entry>();
   let bytes = 0;
   let made = 0;
+  let closed = false;
 
   for (const { name, path, size } of await present(whole)) {
     entries.set(name, { name, bytes: size, path, whole: true, users: 0, dropped: false, object: undefined });
@@ -115,7 +116,7 @@ export async function openStore({ directory, limit, room }: StoreOptions): Promi
         held = false;
         entry.users -= 1;
         if (entry.users > 0) return;
-        if (entry.dropped) return shut(entry);
+        if (entry.dropped || closed) return shut(entry);
         if (!entry.whole) return;
         idle.add(entry);
         if (idle.size > IDLE_OPEN) for (const oldest of idle) return shut(oldest);
@@ -209,6 +210,8 @@ export async function openStore({ directory, limit, room }: StoreOptions): Promi
     limit,
 
     async close() {
+      // What is in use is closed by its last user.
+      closed = true;
       const open = [...entries.values()].filter(({ users }) => users === 0);
       await Promise.allSettled(
         open.map(async (entry) => {
