@@ -1,14 +1,13 @@
-import { statfsSync } from 'node:fs';
-import type { Digest } from '../dataset/digest.ts';
+import { unlink } from 'node:fs/promises';
+import { setImmediate as breathe } from 'node:timers/promises';
+import { isErrno } from '../dataset/errors.ts';
 import type { Cache } from './cache.ts';
-import type { CacheIndex } from './index.ts';
+import { heldBytes, type IndexedObject } from './index.ts';
 import type { KnownVersion } from './known-versions.ts';
-import { type MappedVersion, ownedObjects } from './usage.ts';
+import { latePath, objectPath } from './layout.ts';
+import { newProgress, type VictimOptions, victims } from './victims.ts';
 
-/**
- * What an eviction would remove, from whom. Objects of staged and of pinned versions stay. Of the others, those that no known
- * version has go first, then those of the version that was staged longest ago; an object of several goes with the last of them.
- */
+/** What an eviction would remove, from whom, in the order in which it would go: see `victims`. */
 export interface EvictionPlan {
   readonly steps: readonly EvictionStep[];
   readonly objects: number;
@@ -25,91 +24,98 @@ export interface EvictionStep {
   readonly all: boolean;
 }
 
-export interface EvictionOptions {
-  readonly index: CacheIndex;
-  /** Every known version, with its map. */
-  readonly versions: readonly MappedVersion[];
-  /** Whether a version is staged now: asked again when the plan is carried out. */
-  readonly isStaged: (version: Digest) => boolean;
-}
-
 /** @param options.bytes how much is wanted; everything that may go where it is not said */
-export async function planEviction(options: EvictionOptions & { readonly bytes?: number }): Promise<EvictionPlan> {
-  const { bytes: wanted = Number.POSITIVE_INFINITY } = options;
-  const found = new Map<KnownVersion | undefined, { objects: number; bytes: number; sizes: number[] }>();
-  for await (const { size, of } of evictable(options)) {
-    const step = found.get(of) ?? { objects: 0, bytes: 0, sizes: [] };
-    found.set(of, step);
-    step.objects += 1;
-    step.bytes += size;
-    // Enough to cut the step where it suffices.
-    if (step.bytes - size < wanted) step.sizes.push(size);
-  }
-  const steps: EvictionStep[] = [];
-  let bytes = 0;
+export async function planEviction({
+  bytes: wanted = Number.POSITIVE_INFINITY,
+  ...options
+}: VictimOptions & { readonly bytes?: number }): Promise<EvictionPlan> {
+  const steps: { of?: KnownVersion; objects: number; bytes: number; all: boolean }[] = [];
   let objects = 0;
-  const inOrder = [...found].sort(([a], [b]) => (a?.lastStaged ?? -1) - (b?.lastStaged ?? -1));
-  for (const [of, step] of inOrder) {
-    if (bytes >= wanted) break;
-    let taken = { objects: step.objects, bytes: step.bytes };
-    if (bytes + step.bytes > wanted) {
-      taken = { objects: 0, bytes: 0 };
-      for (const size of step.sizes) {
-        if (bytes + taken.bytes >= wanted) break;
-        taken = { objects: taken.objects + 1, bytes: taken.bytes + size };
+  let bytes = 0;
+  search: for await (const batch of victims({ ...options, progress: undefined, onEmptied: undefined })) {
+    for (const { size } of batch.objects) {
+      let step = steps.at(-1);
+      if (bytes >= wanted) {
+        if (step && step.of?.version === batch.of?.version) step.all = false;
+        break search;
       }
+      if (!step || step.of?.version !== batch.of?.version) {
+        step = { of: batch.of, objects: 0, bytes: 0, all: true };
+        steps.push(step);
+      }
+      step.objects += 1;
+      step.bytes += size;
+      objects += 1;
+      bytes += size;
     }
-    steps.push({ of, ...taken, all: taken.objects === step.objects });
-    bytes += taken.bytes;
-    objects += taken.objects;
   }
   return { steps, objects, bytes };
 }
 
-export interface EvictionResult {
+export interface Evicted {
   readonly objects: number;
+  /** Their sizes together, and what they took on the disk. */
   readonly bytes: number;
-  /**
-   * By how much the disk's free space grew, in bytes. Less than `bytes` where something still has a removed object open, or a
-   * mount its dentry; more or less where others write to that disk.
-   */
-  readonly freed: number;
+  readonly held: number;
+  /** That there was no more which may go. */
+  readonly exhausted: boolean;
 }
 
-/** Removes what the plan says, but for what was staged or pinned since. */
-export async function evict(cache: Cache, plan: EvictionPlan, options: EvictionOptions): Promise<EvictionResult> {
-  const left = new Map(plan.steps.map((step) => [step.of?.version, step.objects]));
-  const before = freeBytes(cache);
-  let objects = 0;
-  let bytes = 0;
-  for await (const { id, size, of } of evictable(options)) {
-    const quota = left.get(of?.version) ?? 0;
-    if (quota === 0) continue;
-    left.set(of?.version, quota - 1);
-    cache.remove(id);
-    objects += 1;
-    bytes += size;
-  }
-  return { objects, bytes, freed: freeBytes(cache) - before };
+export interface EvictOptions extends VictimOptions {
+  readonly cache: Cache;
+  /** How much is wanted, in bytes on the disk; everything that may go where it is not said. */
+  readonly bytes?: number;
+  /** Told after each few objects, in bytes on the disk. @returns whether to go on */
+  readonly onRemoved?: (held: number) => boolean;
 }
 
-/** Every object that may go, with the version that was staged last among those that have it. */
-async function* evictable({ index, versions, isStaged }: EvictionOptions) {
-  await index.settled;
-  const maps = versions.map(({ map }) => map);
-  for await (const { id, size, owners } of ownedObjects(index, maps)) {
-    let of: KnownVersion | undefined;
-    let stays = false;
-    for (const owner of owners) {
-      const { known } = versions[owner]!;
-      stays ||= known.pinned || isStaged(known.version);
-      if (!of || known.lastStaged > of.lastStaged) of = known;
+/** Objects removed in one turn of the event loop. */
+const TURN = 32;
+
+/** Removing a file takes a disk time by its length: larger ones are removed on a thread of libuv's pool. */
+const LARGE = 16 * 1024 * 1024;
+
+/** Removes objects in the order of `victims` until there are enough. */
+export async function evict({
+  cache,
+  bytes: wanted = Number.POSITIVE_INFINITY,
+  onRemoved,
+  progress = newProgress(),
+  ...options
+}: EvictOptions): Promise<Evicted> {
+  const done = { objects: 0, bytes: 0, held: 0 };
+  if (wanted <= 0) return { ...done, exhausted: false };
+  for await (const { objects } of victims({ ...options, progress })) {
+    let turn = 0;
+    let heldThisTurn = 0;
+    for (const object of objects) {
+      await remove(cache, object);
+      done.objects += 1;
+      done.bytes += object.size;
+      done.held += heldBytes(object.size);
+      heldThisTurn += heldBytes(object.size);
+      turn += 1;
+      if (done.held >= wanted) {
+        onRemoved?.(heldThisTurn);
+        return { ...done, exhausted: false };
+      }
+      if (turn % TURN > 0) continue;
+      if (onRemoved?.(heldThisTurn) === false) return { ...done, exhausted: false };
+      heldThisTurn = 0;
+      await breathe();
     }
-    if (!stays) yield { id, size, of };
+    if (onRemoved?.(heldThisTurn) === false) return { ...done, exhausted: false };
   }
+  return { ...done, exhausted: progress.interrupted !== true };
 }
 
-function freeBytes(cache: Cache): number {
-  const { bavail, bsize } = statfsSync(cache.layout.directory);
-  return bavail * bsize;
+async function remove(cache: Cache, { id, size }: IndexedObject): Promise<void> {
+  if (size > LARGE) {
+    for (const path of [latePath(cache.layout, id), objectPath(cache.layout, id)]) {
+      await unlink(path).catch((error) => {
+        if (!isErrno(error, 'ENOENT')) throw error;
+      });
+    }
+  }
+  cache.remove(id);
 }

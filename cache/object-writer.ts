@@ -164,12 +164,12 @@ export class ObjectWriter {
   }
 
   /**
-   * Takes a whole object that was written elsewhere in the cache's file system, its room already taken: it goes into place with the
+   * Takes a whole object that was written elsewhere in the cache's file system, its room taken and settled: it goes into place with the
    * next `flush`, or is removed where the object is there.
    */
   adopt(id: Digest, file: string, size: number): void {
     this.flush();
-    this.#pending.set(id, { temporary: file, size, taken: size });
+    this.#pending.set(id, { temporary: file, size, taken: 0 });
     this.#pendingBytes += size;
   }
 

@@ -1,13 +1,14 @@
 import type { Cache } from '../cache/cache.ts';
-import { type EvictionOptions, evict, planEviction } from '../cache/evict.ts';
+import type { Capacity, EvictRequest } from '../cache/capacity.ts';
 import type { CacheIndex } from '../cache/index.ts';
 import type { KnownVersion, KnownVersions } from '../cache/known-versions.ts';
-import type { StagedSource } from '../cache/segment-reader.ts';
-import { type MappedVersion, measureUsage } from '../cache/usage.ts';
+import { measureUsage, type CachedShare as Share } from '../cache/usage.ts';
 import { verifyCache } from '../cache/verify.ts';
+import type { VersionBook } from '../cache/victims.ts';
+import { NotFoundError } from '../dataset/errors.ts';
 import { resolveName } from '../dataset/refs.ts';
 import { readVersion } from '../dataset/version.ts';
-import type { NamedVersion } from './protocol.ts';
+import type { CachedShare, CacheEvictRequest, CacheSpace, NamedVersion } from './protocol.ts';
 import type { Repositories } from './repositories.ts';
 import type { Care } from './scrub.ts';
 import type { Handlers } from './server.ts';
@@ -19,14 +20,16 @@ export interface CacheCallParts {
   readonly known: KnownVersions;
   readonly versions: StagedVersions;
   readonly repositories: Repositories;
+  readonly book: VersionBook;
+  readonly capacity: Capacity;
   readonly care: Pick<Care, 'healer' | 'sources'>;
 }
 
-type CacheMethod = 'cache-show' | 'cache-pin' | 'cache-unpin' | 'cache-evict' | 'cache-verify';
+type CacheMethod = 'cache-show' | 'cache-pin' | 'cache-unpin' | 'cache-evict' | 'cache-limit' | 'cache-verify';
 
 /** What the command line asks of the daemon about its cache. */
 export function createCacheCalls(parts: CacheCallParts): Pick<Handlers, CacheMethod> {
-  const { cache, index, known, versions, repositories, care } = parts;
+  const { cache, index, known, versions, repositories, book, capacity, care } = parts;
 
   const resolve = async ({ repository: location, name }: NamedVersion) => {
     const repository = await repositories.at(location);
@@ -34,40 +37,60 @@ export function createCacheCalls(parts: CacheCallParts): Pick<Handlers, CacheMet
     return { repository, dataset, version };
   };
 
-  const sourceOf = async ({ repository: location, version, root }: KnownVersion): Promise<StagedSource> => {
-    const repository = await repositories.at(location);
-    return await versions.withSource({ repository, version, root }, async (source) => source);
+  const space = (): CacheSpace => {
+    const { limit, minFree, held, room, diskBytes, diskFree } = capacity.stats();
+    return { ...(limit !== undefined && { limit }), minFree, held, room, diskBytes, diskFree };
   };
 
-  const mapped = (): Promise<MappedVersion[]> =>
-    Promise.all(known.all().map(async (one) => ({ known: one, map: (await sourceOf(one)).map })));
-
-  const evictionOptions = async (): Promise<EvictionOptions> => ({
-    index,
-    versions: await mapped(),
-    isStaged: versions.isStaged,
-  });
+  const selection = async (of: CacheEvictRequest['of']): Promise<EvictRequest['only']> => {
+    if (of === undefined) return undefined;
+    const isWanted = await ('dataset' in of
+      ? (one: KnownVersion) => one.repository === of.repository && one.dataset === of.dataset
+      : resolve(of).then(
+          ({ version }) =>
+            (one: KnownVersion) =>
+              one.version === version,
+        ));
+    if (known.all().some(isWanted)) return isWanted;
+    const name = 'dataset' in of ? of.dataset : of.name;
+    throw new NotFoundError(`nothing of ${name} is in this cache: 'larder cache show' lists what is`, {
+      facts: { name },
+    });
+  };
 
   return {
     'cache-show': async () => {
       await index.settled;
-      const all = await mapped();
-      const usage = await measureUsage(index, all);
+      const all = await Promise.all(known.all().map(async (one) => ({ known: one, map: await book.mapOf(one) })));
+      const { objects, bytes, unknownObjects, unknownBytes, datasets, ...usage } = await measureUsage(index, all);
+      await capacity.refresh();
       return {
         directory: cache.layout.directory,
-        objects: usage.objects,
-        bytes: usage.bytes,
-        versions: usage.versions.map((one, at) => ({
-          dataset: one.dataset,
-          version: one.version,
-          staged: versions.isStaged(one.version),
-          pinned: all[at]!.known.pinned,
-          files: one.objects,
-          cachedFiles: one.cachedObjects,
-          bytes: one.bytes,
-          cachedBytes: one.cachedBytes,
-          aloneBytes: one.aloneBytes,
+        ...space(),
+        objects,
+        bytes,
+        unknownObjects,
+        unknownBytes,
+        datasets: datasets.map(({ repository, dataset, versions: count, ...share }) => ({
+          repository,
+          dataset,
+          versions: count,
+          ...shareOf(share),
         })),
+        versions: usage.versions.map((one, at) => {
+          const { repository, pinned, lastStaged } = all[at]!.known;
+          return {
+            repository,
+            dataset: one.dataset,
+            version: one.version,
+            staged: versions.isStaged(one.version),
+            pinned,
+            ...(lastStaged > 0 && { lastStaged: new Date(lastStaged).toISOString() }),
+            files: one.objects,
+            bytes: one.bytes,
+            ...shareOf(one),
+          };
+        }),
       };
     },
 
@@ -87,10 +110,21 @@ export function createCacheCalls(parts: CacheCallParts): Pick<Handlers, CacheMet
       return { dataset, version, pinned: false };
     },
 
-    'cache-evict': async ({ bytes, dryRun = false }) => {
-      const options = await evictionOptions();
-      const plan = await planEviction({ ...options, bytes });
-      return dryRun ? { objects: plan.objects, bytes: plan.bytes } : await evict(cache, plan, options);
+    'cache-evict': async ({ bytes, of, mounted = false, dryRun = false }) => {
+      const only = await selection(of);
+      const request: EvictRequest = { bytes, ...(only && { only }), mounted };
+      if (!dryRun) return await capacity.evict(request);
+      const plan = await capacity.plan(request);
+      return { objects: plan.objects, bytes: plan.bytes };
+    },
+
+    'cache-limit': async ({ limit, minFree }) => {
+      await capacity.setLimits({
+        ...capacity.limits,
+        ...(limit !== undefined && { limit: limit ?? undefined }),
+        ...(minFree && { minFree }),
+      });
+      return space();
     },
 
     'cache-verify': async (_request, { signal, onProgress }) => {
@@ -108,4 +142,8 @@ export function createCacheCalls(parts: CacheCallParts): Pick<Handlers, CacheMet
       return { objects, bytes, damaged, unknown };
     },
   };
+}
+
+function shareOf({ cachedObjects, cachedBytes, aloneBytes }: Share): CachedShare {
+  return { cachedFiles: cachedObjects, cachedBytes, aloneBytes, sharedBytes: cachedBytes - aloneBytes };
 }

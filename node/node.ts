@@ -1,18 +1,23 @@
 import { mkdirSync, readdirSync, realpathSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Cache, openCache } from '../cache/cache.ts';
+import { type Capacity, createCapacity } from '../cache/capacity.ts';
 import { createHydrator, type Hydrator } from '../cache/hydrate.ts';
 import { type CacheIndex, openIndex } from '../cache/index.ts';
 import { type KnownVersions, openKnownVersions } from '../cache/known-versions.ts';
 import type { Neighbours } from '../cache/neighbours/neighbours.ts';
+import { createRoom } from '../cache/room.ts';
 import type { StagedSource } from '../cache/segment-reader.ts';
+import type { SpaceLimits } from '../cache/space-limits.ts';
 import { createStreams, type Streams } from '../cache/stream/streams.ts';
 import type { VerityChoice } from '../cache/verity-choice.ts';
+import type { VersionBook } from '../cache/victims.ts';
 import type { Digest } from '../dataset/digest.ts';
 import { UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { type KeptRing, openKeptRing } from '../mount/keeper-ring.ts';
 import { mountAt } from '../mount/mount-table.ts';
+import { releaseDentries } from '../mount/release-dentries.ts';
 import { aboutVersion } from './about-version.ts';
 import { createEventLog } from './event-log.ts';
 import type { Logger } from './log.ts';
@@ -25,6 +30,7 @@ import { type Care, startCare } from './scrub.ts';
 import { createVolumes, type Volumes } from './service.ts';
 import { createStageMaps } from './stage-maps.ts';
 import { createStagedVersions, type StagedVersions } from './staging.ts';
+import { createVersionBook } from './version-book.ts';
 
 /** Everything that one node's daemon holds, joined: the cache, the ring that asks it, and the volumes on both. */
 export interface Node extends AsyncDisposable {
@@ -32,6 +38,8 @@ export interface Node extends AsyncDisposable {
   readonly cache: Cache;
   readonly index: CacheIndex;
   readonly known: KnownVersions;
+  readonly book: VersionBook;
+  readonly capacity: Capacity;
   readonly hydrator: Hydrator;
   readonly streams: Streams;
   readonly ring: KeptRing;
@@ -58,6 +66,8 @@ export interface NodeOptions {
   readonly streamOver?: number;
   /** For pieces of objects that the cache has no room for, in bytes. */
   readonly streamMemory?: number;
+  /** What the cache may take, and what it leaves free. */
+  readonly limits?: SpaceLimits;
   readonly neighbours?: NeighbourSettings | undefined;
   /** How fast cached objects are read in the background to be checked, in bytes a second; 0: not at all. */
   readonly scrubRate?: number;
@@ -94,8 +104,19 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   const index = stack.use(openIndex(cache));
   const known = openKnownVersions(cache.layout);
   const maps = stack.use(createStageMaps(cache.layout));
+  const room = createRoom();
+  let capacity: Capacity | undefined;
+  const makeRoom = async (bytes: number): Promise<boolean> => (await capacity?.makeRoom(bytes)) ?? false;
   const hydrator = stack.use(
-    createHydrator({ cache, patience: deadline, streamOver, readDirectly: isDirectory, memory: HYDRATE_MEMORY }),
+    createHydrator({
+      cache,
+      patience: deadline,
+      streamOver,
+      readDirectly: isDirectory,
+      memory: HYDRATE_MEMORY,
+      room,
+      makeRoom,
+    }),
   );
   const streams = stack.use(
     createStreams({
@@ -103,6 +124,8 @@ export async function openNode(options: NodeOptions): Promise<Node> {
       crew: hydrator.crew,
       locate: hydrator.locate,
       isStaged: hydrator.knows,
+      room,
+      makeRoom,
       patience: deadline,
       memory: streamMemory,
       onWarning: (text) => log.warn(text),
@@ -122,6 +145,21 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     onEvent: (event) => log.info(event),
   });
   const versions = createStagedVersions({ cache, hydrator, known, paths, maps });
+  const book = createVersionBook({ known, versions, maps, repositories });
+  capacity = stack.use(
+    createCapacity({
+      cache,
+      index,
+      book,
+      room,
+      limits: options.limits,
+      partialBytes: () => streams.stats().diskBytes,
+      release: releaseDentries,
+      isIdle: () => hydrator.stats().running + streams.stats().fetches.running === 0,
+      onWarning: (text) => log.warn(text),
+    }),
+  );
+  await capacity.refresh();
   const volumes = createVolumes({ cache, versions, paths, repositories });
   // A ring without mounts on it is of no use to the next daemon.
   stack.defer(() => (volumes.records.all().length === 0 ? ring.remove() : ring.leave()));
@@ -144,6 +182,8 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     cache,
     index,
     known,
+    book,
+    capacity,
     hydrator,
     streams,
     ring,

@@ -1,3 +1,4 @@
+import type { SpaceAmount } from '../cache/space-limits.ts';
 import type { Digest } from '../dataset/digest.ts';
 import type { ErrorFacts, ErrorKind } from '../dataset/errors.ts';
 import type { Health } from './health.ts';
@@ -19,6 +20,7 @@ export interface Methods {
   'cache-pin': { request: NamedVersion; reply: CachePinReply };
   'cache-unpin': { request: NamedVersion; reply: CachePinReply };
   'cache-evict': { request: CacheEvictRequest; reply: CacheEvictReply };
+  'cache-limit': { request: CacheLimitRequest; reply: CacheSpace };
   'cache-verify': { request: Record<string, never>; reply: CacheVerifyReply };
 }
 
@@ -125,24 +127,64 @@ export interface NodeStats {
   readonly volumes: readonly MountedVolume[];
 }
 
-export interface CachedVersion {
+/** What of something is in the cache: `aloneBytes` is what nothing else has, `sharedBytes` the rest of `cachedBytes`. */
+export interface CachedShare {
+  readonly cachedFiles: number;
+  readonly cachedBytes: number;
+  readonly aloneBytes: number;
+  readonly sharedBytes: number;
+}
+
+export interface CachedVersion extends CachedShare {
+  readonly repository: string;
   readonly dataset: string;
   readonly version: Digest;
   readonly staged: boolean;
   readonly pinned: boolean;
+  /** ISO 8601; absent for one that was never staged here. */
+  readonly lastStaged?: string;
   readonly files: number;
-  readonly cachedFiles: number;
   readonly bytes: number;
-  readonly cachedBytes: number;
-  /** Cached, and of no other version that the node knows. */
-  readonly aloneBytes: number;
 }
 
-export interface CacheContents {
+/** A dataset's versions together. */
+export interface CachedDataset extends CachedShare {
+  readonly repository: string;
+  readonly dataset: string;
+  /** How many of them the node knows. */
+  readonly versions: number;
+}
+
+/** In bytes. */
+export interface CacheSpace {
+  /** Of the cache's directory; absent where the disk alone limits it. */
+  readonly limit?: number;
+  /** What stays free of the disk. */
+  readonly minFree: number;
+  /** What the directory takes: objects and everything else. */
+  readonly held: number;
+  /** What may still be written; negative where there is more than there may be. */
+  readonly room: number;
+  readonly diskBytes: number;
+  readonly diskFree: number;
+}
+
+export interface CacheContents extends CacheSpace {
   readonly directory: string;
   readonly objects: number;
   readonly bytes: number;
+  /** Objects of no version that the node knows: the first to go. */
+  readonly unknownObjects: number;
+  readonly unknownBytes: number;
+  readonly datasets: readonly CachedDataset[];
   readonly versions: readonly CachedVersion[];
+}
+
+/** A limit in words that are not given stays as it is. */
+export interface CacheLimitRequest {
+  /** `null`: the disk alone. */
+  readonly limit?: SpaceAmount | null;
+  readonly minFree?: SpaceAmount;
 }
 
 export interface CachePinReply {
@@ -154,12 +196,18 @@ export interface CachePinReply {
 export interface CacheEvictRequest {
   /** How much to free, in bytes; without it, everything that may go. */
   readonly bytes?: number;
+  /** Only what nothing else has than the versions of this dataset, or than this version. */
+  readonly of?: { readonly repository: string; readonly dataset: string } | NamedVersion;
+  /** Also what is mounted: it is fetched again when it is read. */
+  readonly mounted?: boolean;
   readonly dryRun?: boolean;
 }
 
 export interface CacheEvictReply {
   readonly objects: number;
   readonly bytes: number;
+  /** By how much the disk's free space grew; absent for a dry run. Others may have written to it, or hold a removed file open. */
+  readonly freed?: number;
 }
 
 export interface CacheVerifyReply {

@@ -32,6 +32,8 @@ export interface StagedVersions {
   takeUp(volume: string, version: VersionToMount, signal?: AbortSignal): Promise<boolean>;
   /** Makes the damaged stage map of a manifest anew: now where it is staged, else when it is needed. */
   renew(root: Digest): Promise<void>;
+  /** Removes the image and the stage map of a manifest that is not staged and that no known version has. */
+  dropImage(root: Digest): Promise<void>;
   /** Ends `volume`'s use; the image of a version that nobody uses is unmounted. Its files stay in the cache. */
   release(volume: string): Promise<void>;
   isStaged(version: Digest): boolean;
@@ -138,6 +140,13 @@ export function createStagedVersions({ cache, hydrator, known, paths, maps }: St
           staged.set(key, { source: renewed, registration: hydrator.register(renewed), users });
           registration.dispose();
         }
+      }),
+
+    dropImage: (root) =>
+      serial(root, async () => {
+        const used = staged.values().some(({ source }) => source.root === root);
+        if (used || known.all().some((one) => one.root === root)) return;
+        for (const kind of ['map', 'erofs']) rmSync(join(cache.layout.images, `${root}.${kind}`), { force: true });
       }),
 
     async release(volume) {
