@@ -7,7 +7,6 @@ import type { Repository } from '../../dataset/repository.ts';
 import { isSourceFault } from '../../dataset/source/read-source.ts';
 import { openSource } from '../../dataset/source/sources.ts';
 import type { Cache } from '../cache.ts';
-import { publish } from '../events.ts';
 import { abortable } from '../hydrate/abortable.ts';
 import { isMistake, lastError, pauses } from '../hydrate/failures.ts';
 import { isFull } from '../object-writer.ts';
@@ -153,7 +152,6 @@ export class Stream {
   async #read(offset: number, length: number, signal: AbortSignal | undefined): Promise<Uint8Array> {
     signal?.throwIfAborted();
     if (length === 0) return new Uint8Array(0);
-    const { cache } = this.#parts;
     let bytes: Uint8Array;
     if (this.#object !== undefined) {
       bytes = await readExactly(this.#object, offset, length);
@@ -165,7 +163,6 @@ export class Stream {
       this.#goAhead(last, this.#cursors.read(offset, length, this.#window()));
       bytes = await this.#assemble(first, await Promise.all(held), offset, length, signal);
     }
-    publish('streamed', { cache: cache.layout.directory, id: this.id, bytes: length });
     return bytes;
   }
 

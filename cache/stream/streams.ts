@@ -1,6 +1,7 @@
 import type { Digest } from '../../dataset/digest.ts';
 import { UnavailableError } from '../../dataset/errors.ts';
 import type { Cache } from '../cache.ts';
+import { publish } from '../events.ts';
 import { abortable } from '../hydrate/abortable.ts';
 import { openRoom } from '../room.ts';
 import type { Place } from '../segment-reader.ts';
@@ -207,7 +208,11 @@ export function createStreams(options: StreamsOptions): Streams {
     let open = true;
     return {
       size: file.size,
-      read: (offset, length, signal) => file.read(offset, length, signal),
+      read: async (offset, length, signal) => {
+        const bytes = await file.read(offset, length, signal);
+        publish('streamed', { cache: cache.layout.directory, id: file.id, bytes: bytes.length });
+        return bytes;
+      },
       whole: () => (cache.has(file.id) ? cache.objectPath(file.id) : undefined),
       get local() {
         return file.local;

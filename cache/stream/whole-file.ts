@@ -3,7 +3,6 @@ import { promisify } from 'node:util';
 import type { Digest } from '../../dataset/digest.ts';
 import { isErrno } from '../../dataset/errors.ts';
 import type { Cache } from '../cache.ts';
-import { publish } from '../events.ts';
 import { BLOCK_BYTES } from './presence.ts';
 import type { LocalBlocks } from './stream.ts';
 
@@ -26,13 +25,11 @@ export class WholeFile {
   readonly size: number;
   readonly local: LocalBlocks;
   readonly inMemory = false;
-  readonly #cache: Cache;
   readonly #reads = new Set<Promise<unknown>>();
 
-  constructor(cache: Cache, id: Digest, descriptor: number) {
+  constructor(id: Digest, descriptor: number) {
     this.id = id;
     this.size = fstatSync(descriptor).size;
-    this.#cache = cache;
     const blocks = Math.ceil(this.size / BLOCK_BYTES);
     const present = new SharedArrayBuffer(Math.max(1, Math.ceil(blocks / 8)));
     new Uint8Array(present).fill(0xff);
@@ -48,7 +45,7 @@ export class WholeFile {
       if (isErrno(error, 'ENOENT')) return undefined;
       throw error;
     }
-    return new WholeFile(cache, id, descriptor);
+    return new WholeFile(id, descriptor);
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {
@@ -56,9 +53,7 @@ export class WholeFile {
     const read = readExactly(this.local.fd, offset, wanted);
     this.#reads.add(read);
     try {
-      const bytes = await read;
-      publish('streamed', { cache: this.#cache.layout.directory, id: this.id, bytes: wanted });
-      return bytes;
+      return await read;
     } finally {
       this.#reads.delete(read);
     }
