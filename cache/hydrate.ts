@@ -1,21 +1,16 @@
 import type { Digest } from '../dataset/digest.ts';
-import { CorruptError } from '../dataset/errors.ts';
-import type { ChunkLocation } from '../dataset/location.ts';
-import type { Repository } from '../dataset/repository.ts';
-import { openSource } from '../dataset/source/sources.ts';
 import type { Cache } from './cache.ts';
 import { type Crew, type CrewOptions, createCrew } from './crew.ts';
 import { publish } from './events.ts';
 import { abortable } from './hydrate/abortable.ts';
-import { isDense } from './hydrate/density.ts';
 import { ExtraBytes } from './hydrate/extra-bytes.ts';
-import { fileJob, fileMemory } from './hydrate/file-job.ts';
 import { Pace } from './hydrate/pace.ts';
-import { Pieces } from './hydrate/pieces.ts';
 import { type PrefetchOptions, type PrefetchProgress, prefetch } from './hydrate/prefetch.ts';
-import { createQuests, type Outcome, type Quest, type Taken } from './hydrate/quests.ts';
-import { JobQueue, type QueueStats, type Share } from './job-queue.ts';
+import { createQuests, type Outcome } from './hydrate/quests.ts';
+import { createWays } from './hydrate/ways.ts';
+import { JobQueue, type QueueStats } from './job-queue.ts';
 import { isFull } from './object-writer.ts';
+import { createReadAhead } from './read-ahead/read-ahead.ts';
 import { openRoom } from './room.ts';
 import { type Place, SegmentReader, type StagedSource } from './segment-reader.ts';
 
@@ -88,20 +83,11 @@ export interface HydratorOptions {
 
 export const DEFAULT_STREAM_OVER = 64 * 1024 * 1024;
 
-/** What reading a pack holds, in bytes: blocks on their way, and a chunk or two. */
-const PACK_MEMORY = 12 * 1024 * 1024;
+/** What reading ahead leaves of the room, in bytes. */
+const READ_AHEAD_RESERVE = 64 * 1024 * 1024;
 
-/** The same for an object that is copied from its bucket. */
-const SOURCE_MEMORY = 5 * 1024 * 1024;
-
-/** A file below this, in bytes, is had in a moment. */
-const SMALL_FILE = 1024 * 1024;
-
-/** How far a pack's reading may be from what somebody waits for until that is asked for by itself, in bytes. */
-const NEAR = 4 * 1024 * 1024;
-
-/** How long a pack that was found damaged is read chunk by chunk, in milliseconds: it may have been repaired since. */
-const DAMAGED_FOR = 600_000;
+/** Packs and objects that reading ahead has on their way at a time. */
+const READ_AHEAD_WIDTH = 24;
 
 export function createHydrator(options: HydratorOptions): Hydrator {
   const { cache, patience = 30_000, reads = 16, memory = 128 * 1024 * 1024, threads, readDirectly } = options;
@@ -115,12 +101,19 @@ export function createHydrator(options: HydratorOptions): Hydrator {
   const pace = new Pace(Math.max(1, reads));
   const extra = new ExtraBytes();
   const queue = new JobQueue(crew, { jobs: () => pace.limit, memory });
-  const pieces = new Pieces(queue);
   const segments = new SegmentReader();
   const sources = new Map<StagedSource, () => void>();
-  const damaged = new Map<string, number>();
   const locate = (id: Digest, fresh: boolean) => segments.locate(id, sources.keys(), fresh);
-  const quests = createQuests({ cache, crew, patience, streamOver, room, makeRoom, locate, take });
+  const { take, missing } = createWays({ cache, queue, extra, streamOver, join: (id) => quests.join(id, 'next') });
+  const readAhead = createReadAhead({
+    load: ({ repository }, segment) => segments.load(repository, segment),
+    missing,
+    hasRoom: () => !room || room.bytes > READ_AHEAD_RESERVE,
+    width: READ_AHEAD_WIDTH,
+    patience,
+  });
+  const onMiss = readAhead.miss;
+  const quests = createQuests({ cache, crew, patience, streamOver, room, makeRoom, locate, onMiss, take });
 
   async function hydrate(id: Digest, signal: AbortSignal | undefined): Promise<Outcome> {
     signal?.throwIfAborted();
@@ -159,91 +152,15 @@ export function createHydrator(options: HydratorOptions): Hydrator {
     }
   }
 
-  /** Where the chunk lies that is all of this content; undefined where it is not one chunk. */
-  function chunkOf({ content, locations }: Place): ChunkLocation | undefined {
-    return content.kind === 'chunk' ? locations.get(content.id) : undefined;
-  }
-
-  const packKey = (repository: Repository, pack: Digest) => `${repository.id}/pack/${pack}`;
-
-  /** Whether a pack is to be read whole for the sake of something in it. */
-  function wantsWhole({ repository, locations }: Place, pack: Digest): boolean {
-    const since = damaged.get(packKey(repository, pack));
-    if (since !== undefined && performance.now() - since < DAMAGED_FOR) return false;
-    return queue.has(packKey(repository, pack)) || isDense(pack, locations.values(), (id) => !cache.has(id));
-  }
-
-  async function take(quest: Quest, place: Place, byPiece: boolean): Promise<Taken> {
-    const chunk = byPiece ? undefined : chunkOf(place);
-    const whole = chunk !== undefined && wantsWhole(place, chunk.pack);
-    if (!chunk) return await follow(quest, await shareFile(quest, place), whole);
-    if (!whole) return await follow(quest, pieces.share(place.repository, chunk, quest.priority), whole);
-
-    const key = packKey(place.repository, chunk.pack);
-    // Who waits gets it by itself, where the pack's reading has not come near it; the pack follows.
-    let own: Share | undefined;
-    const reach = () => {
-      const at = queue.position(key);
-      const near = at !== undefined && chunk.offset + chunk.stored > at && chunk.offset - at < NEAR;
-      if (own || quest.priority !== 'urgent' || near || !extra.take(chunk.stored)) return;
-      own = pieces.share(place.repository, chunk, 'urgent');
-      // The pack brings it, should this fail.
-      own.done.catch(() => share.hurry('urgent'));
-    };
-    const pack = { task: { kind: 'pack', pack: chunk.pack }, memory: PACK_MEMORY, small: false } as const;
-    const share = queue.share(key, place.repository, pack, quest.priority === 'urgent' ? 'next' : quest.priority);
-    reach();
-    if (quest.priority === 'urgent' && !own) share.hurry('urgent');
-    try {
-      return await follow(quest, share, whole, (priority) => {
-        reach();
-        if (!own) share.hurry(priority);
-      });
-    } catch (error) {
-      if (error instanceof CorruptError) damaged.set(key, performance.now());
-      throw error;
-    } finally {
-      quest.started ??= own?.started;
-      own?.leave(true);
-    }
-  }
-
-  /** What brings one object by itself. */
-  async function shareFile(quest: Quest, { repository, content, size, locations }: Place): Promise<Share> {
-    const key = `${repository.id}/file/${quest.id}`;
-    if (content.kind === 'source') {
-      const { bucket } = await openSource(repository, content);
-      const task = {
-        task: { kind: 'source', content, size },
-        memory: SOURCE_MEMORY,
-        small: size < SMALL_FILE,
-      } as const;
-      return queue.share(key, { ...repository, bucket }, task, quest.priority);
-    }
-    const task = fileJob(quest.id, content, locations);
-    return queue.share(key, repository, { task, memory: fileMemory(task), small: size < SMALL_FILE }, quest.priority);
-  }
-
-  async function follow(quest: Quest, share: Share, whole: boolean, hurry = share.hurry): Promise<Taken> {
-    quest.hurry = hurry;
-    let served = false;
-    try {
-      const ended = share.done.then(() => 'ended' as const);
-      const placed = quest.placed.then(() => 'placed' as const);
-      const outcome = await abortable(Promise.race([ended, placed]), quest.signal);
-      served = outcome === 'placed';
-      return { placed: served, underway: share.underway, whole };
-    } finally {
-      quest.started ??= share.started;
-      quest.hurry = () => {};
-      share.leave(served);
-    }
-  }
-
   const hydrator: Hydrator = {
     register(staged) {
       const source = { ...staged };
-      const forget = crew.want(staged.map);
+      const unwant = crew.want(staged.map);
+      const unfollow = readAhead.follow(source);
+      const forget = () => {
+        unfollow();
+        unwant();
+      };
       sources.set(source, forget);
       const dispose = () => {
         if (sources.delete(source)) forget();
@@ -252,7 +169,11 @@ export function createHydrator(options: HydratorOptions): Hydrator {
     },
     hydrate: (id, { signal } = {}) => hydrate(id, signal),
     prefetch: (staged, prefetchOptions = {}) =>
-      prefetch({ cache, segments, patience, join: (id) => quests.join(id, 'prefetch') }, staged, prefetchOptions),
+      prefetch(
+        { cache, segments, patience, join: (id, byPiece) => quests.join(id, 'prefetch', byPiece) },
+        staged,
+        prefetchOptions,
+      ),
     get waiting() {
       return quests.waiting;
     },
@@ -261,6 +182,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
     knows: (id) => sources.keys().some(({ map }) => map.has(id)),
     crew,
     close: async () => {
+      readAhead.close();
       quests.close();
       await crew.close();
     },

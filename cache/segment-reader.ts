@@ -39,7 +39,7 @@ export interface LoadedSegment {
 }
 
 /** Segments kept decoded: some 400 entries each. */
-const KEPT = 64;
+const KEPT = 128;
 
 /** Reads segments with their locations, each once for all who ask at a time. */
 export class SegmentReader {

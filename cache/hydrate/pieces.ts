@@ -33,9 +33,9 @@ export class Pieces {
   /** @param location of a chunk that is a whole file */
   share(repository: Repository, location: ChunkLocation, priority: Priority): Share {
     const { pack, id, stored } = location;
-    const small = stored < SMALL_BYTES;
     // Those that somebody waits for are not held up by others.
-    const place = `${repository.id}/${pack}/${priority === 'urgent'}/${small}`;
+    const small = priority === 'urgent' && stored < SMALL_BYTES;
+    const place = `${repository.id}/${pack}/${priority}/${small}`;
     let one = this.#gathering.get(place);
     const full = one && (one.chunks.size >= MOST_CHUNKS || one.bytes + stored > (small ? SMALL_BYTES : MOST_BYTES));
     if (!one || full || !this.#queue.has(one.key)) {

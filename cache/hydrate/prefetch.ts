@@ -27,7 +27,7 @@ export interface PrefetchParts {
   readonly segments: SegmentReader;
   /** How long to try for a segment, in milliseconds. */
   readonly patience: number;
-  readonly join: (id: Digest) => Interest;
+  readonly join: (id: Digest, byPiece: boolean) => Interest;
 }
 
 /** No further segment of a prefetch is begun while so many of its objects are on their way. */
@@ -69,7 +69,7 @@ export async function prefetch(
     let leave: (() => void) | undefined;
     try {
       for (let outcome = 'stream'; outcome === 'stream'; ) {
-        const interest = join(id);
+        const interest = join(id, matches !== undefined);
         leave = interest.leave;
         leaving.add(leave);
         outcome = await interest.quest.outcome;

@@ -22,6 +22,8 @@ export interface Quest {
   /** Aborted when nobody wants it any more. */
   readonly signal: AbortSignal;
   readonly priority: Priority;
+  /** Nobody wants what is beside it. */
+  readonly byPiece: boolean;
   /** Resolves where it is found to be larger than what somebody should wait for. */
   readonly large: Promise<void>;
   /** Where it was found. */
@@ -40,7 +42,8 @@ export interface Interest {
 }
 
 export interface Quests {
-  join(id: Digest, priority: Priority): Interest;
+  /** @param byPiece it alone is wanted, not what is beside it */
+  join(id: Digest, priority: Priority, byPiece?: boolean): Interest;
   /** How many objects somebody waits for. */
   readonly waiting: number;
   close(): void;
@@ -56,6 +59,8 @@ export interface QuestsParts {
   readonly room?: Room | undefined;
   readonly makeRoom?: ((bytes: number) => Promise<boolean>) | undefined;
   readonly locate: (id: Digest, fresh: boolean) => Promise<Place | undefined>;
+  /** Somebody waits for what was found here. */
+  readonly onMiss?: (place: Place) => void;
   /** Has a share in what brings the object, until it is there or that has ended. */
   readonly take: (quest: Quest, place: Place, byPiece: boolean) => Promise<Taken>;
 }
@@ -77,6 +82,7 @@ type OwnQuest = Quest & {
   readonly tooLarge: PromiseWithResolvers<void>;
   readonly stopping: AbortController;
   readonly interested: Record<Priority, number>;
+  byPiece: boolean;
 };
 
 /** What of an object is not a hole, in bytes. */
@@ -86,7 +92,7 @@ export function bytesToWrite({ content, size }: Place): number {
 }
 
 export function createQuests(parts: QuestsParts): Quests {
-  const { cache, crew, patience, streamOver, room, makeRoom, locate, take } = parts;
+  const { cache, crew, patience, streamOver, room, makeRoom, locate, onMiss, take } = parts;
   const quests = new Map<Digest, OwnQuest>();
   let closed = false;
   let making: Promise<boolean> | undefined;
@@ -108,6 +114,7 @@ export function createQuests(parts: QuestsParts): Quests {
       tooLarge,
       stopping,
       interested,
+      byPiece: true,
       outcome: settle.promise,
       placed: place.promise,
       large: tooLarge.promise,
@@ -153,6 +160,7 @@ export function createQuests(parts: QuestsParts): Quests {
         if (!place) return cache.has(id) ? 'ready' : 'absent';
         signal.throwIfAborted();
         quest.place = place;
+        if (quest.located === undefined && interested.urgent > 0) onMiss?.(place);
         quest.located ??= performance.now();
         if (place.size > streamOver) {
           quest.tooLarge.resolve();
@@ -190,11 +198,12 @@ export function createQuests(parts: QuestsParts): Quests {
   }
 
   return {
-    join(id, priority) {
+    join(id, priority, byPiece = false) {
       if (closed) throw closing();
       const known = quests.get(id);
       const quest = known ?? begin(id);
       quest.interested[priority] += 1;
+      quest.byPiece &&= byPiece;
       if (priority === 'urgent') crew.urge(id);
       if (known) quest.hurry(priority);
       else start(quest);
