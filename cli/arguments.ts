@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from 'commander';
-import { parseBytes, parsePeriod } from './format.ts';
+import type { SpaceAmount } from '../cache/space-limits.ts';
+import { parseBytes, parsePeriod, parseSpace } from './format.ts';
 
 /** Reads an option that is a size: `512M`, `20G`, `1.5 GiB`. @returns bytes */
 export function bytesOption(text: string): number {
@@ -7,6 +8,13 @@ export function bytesOption(text: string): number {
   if (bytes === undefined)
     throw new InvalidArgumentError('A size is a number with K, M, G or T after it, such as 20G.');
   return bytes;
+}
+
+/** Reads an option that is an amount of disk space: `500G`, `80%`. */
+export function spaceOption(text: string): SpaceAmount {
+  const amount = parseSpace(text);
+  if (!amount) throw new InvalidArgumentError('It is a size, such as 500G, or a part of the disk, such as 80%.');
+  return amount;
 }
 
 /** Reads an option that is a span of time: `90s`, `30m`, `24h`, `7d`. @returns milliseconds */

@@ -89,6 +89,14 @@ export function parseBytes(text: string): number | undefined {
   return Number.isSafeInteger(bytes) ? bytes : undefined;
 }
 
+/** A part of a disk, or bytes of it, as people type it: `80%`, `500G`; undefined where it is neither. */
+export function parseSpace(text: string): { readonly bytes: number } | { readonly percent: number } | undefined {
+  const percent = /^(\d+(?:\.\d+)?)\s*%$/.exec(text.trim());
+  if (percent) return Number(percent[1]) <= 100 ? { percent: Number(percent[1]) } : undefined;
+  const bytes = parseBytes(text);
+  return bytes === undefined ? undefined : { bytes };
+}
+
 const PERIODS: Readonly<Record<string, number>> = {
   ms: 1,
   s: 1000,

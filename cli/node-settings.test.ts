@@ -18,6 +18,16 @@ describe('what the environment says of a node', () => {
     expect(choice({ A: 'off' }, 'A', ['auto', 'off'])).toBe('off');
   });
 
+  it('limits the cache by bytes or by a part of its disk', () => {
+    expect(readNodeSettings({ LARDER_CACHE_LIMIT: '80%' })).toEqual({ limits: { limit: { percent: 80 } } });
+    expect(readNodeSettings({ LARDER_CACHE_LIMIT: '500G', LARDER_CACHE_MIN_FREE: '0' })).toEqual({
+      limits: { limit: { bytes: 500 * 2 ** 30 }, minFree: { bytes: 0 } },
+    });
+    for (const value of ['101%', '-1G', 'half']) {
+      expect(() => readNodeSettings({ LARDER_CACHE_LIMIT: value })).toThrow(/LARDER_CACHE_LIMIT must be .*80%/);
+    }
+  });
+
   it('is refused by its name where it makes no sense', () => {
     expect(() => readNodeSettings({ LARDER_DEADLINE: 'soon' })).toThrow(/LARDER_DEADLINE must be .*30s.* not 'soon'/);
     expect(() => readNodeSettings({ LARDER_SCRUB_RATE: 'fast' })).toThrow(/LARDER_SCRUB_RATE must be .*'off'/);

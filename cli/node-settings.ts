@@ -1,11 +1,14 @@
+import type { SpaceLimits } from '../cache/space-limits.ts';
 import { VERITY_CHOICES, type VerityChoice } from '../cache/verity-choice.ts';
 import { InvalidError } from '../dataset/errors.ts';
-import { parseBytes, parsePeriod } from './format.ts';
+import { parseBytes, parsePeriod, parseSpace } from './format.ts';
 
 /** What the environment says of a node's daemon. What is not set is left out, and the daemon's own default holds. */
 export interface NodeSettings {
   /** How long an open or a read waits for bytes before it ends with EIO, in milliseconds: LARDER_DEADLINE. */
   readonly deadline?: number;
+  /** What the cache may take, and what it leaves free of its disk: LARDER_CACHE_LIMIT, LARDER_CACHE_MIN_FREE. */
+  readonly limits?: SpaceLimits;
   /** Files larger than this, in bytes, are read while they are fetched: LARDER_STREAM_OVER. */
   readonly streamOver?: number;
   /** What is kept in memory of files that the cache has no room for, in bytes: LARDER_STREAM_MEMORY. */
@@ -24,8 +27,11 @@ export function readNodeSettings(env: Variables): NodeSettings {
   const streamOver = bytes(env, 'LARDER_STREAM_OVER');
   const streamMemory = bytes(env, 'LARDER_STREAM_MEMORY');
   const scrubRate = read(env, 'LARDER_SCRUB_RATE', parseRate, "a number of bytes a second, such as 2M, or 'off'");
+  const limit = space(env, 'LARDER_CACHE_LIMIT');
+  const minFree = space(env, 'LARDER_CACHE_MIN_FREE');
   const verity = choice(env, 'LARDER_VERITY', VERITY_CHOICES);
   return {
+    ...((limit ?? minFree) && { limits: { ...(limit && { limit }), ...(minFree && { minFree }) } }),
     ...(scrubRate !== undefined && { scrubRate }),
     ...(verity !== undefined && { verity }),
     ...(deadline !== undefined && { deadline }),
@@ -46,6 +52,11 @@ export function period(env: Variables, name: string): number | undefined {
 /** A number of bytes. */
 export function bytes(env: Variables, name: string): number | undefined {
   return read(env, name, parseBytes, 'a number of bytes, such as 64M or 2G');
+}
+
+/** A part of a disk. */
+function space(env: Variables, name: string) {
+  return read(env, name, parseSpace, 'a number of bytes, such as 500G, or a part of the disk, such as 80%');
 }
 
 /** One of several words. */
