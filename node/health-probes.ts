@@ -8,6 +8,11 @@ import type { Node } from './node.ts';
 /** Everything that is looked at on a node. Dispose of it at the end. */
 export interface NodeProbes extends Disposable {
   readonly probes: Readonly<Record<string, Probe>>;
+  /**
+   * Of them, those about what only a new daemon mends: a supervisor that restarts for less would do harm. They ask nobody, and are
+   * answered at once.
+   */
+  readonly vital: Readonly<Record<string, Probe>>;
 }
 
 /** Below this, in bytes, a disk counts as full: an object, an image or a journal may not fit. */
@@ -26,9 +31,11 @@ const STUCK = 5_000;
 export function nodeProbes(node: Node, deadline: number): NodeProbes {
   const loop = watchEventLoop();
   const opens = watchOpens(node.cache.layout.directory, deadline);
+  const ring = ringProbe(node);
   return {
+    vital: { ring },
     probes: {
-      ring: ringProbe(node),
+      ring,
       keeper: () => keeperCheck(node),
       disk: () => diskCheck(node.cache.layout.directory),
       repositories: repositoriesProbe(() => node.repositories.opened()),
@@ -48,7 +55,7 @@ function ringProbe({ failed, paths }: Node): Probe {
   failed.catch((error: Error) => {
     wrong = error.message;
   });
-  return () => ({ name: 'ring', ok: wrong === undefined, message: wrong ?? `serves ${paths.ring}`, restart: true });
+  return () => ({ name: 'ring', ok: wrong === undefined, message: wrong ?? `serves ${paths.ring}` });
 }
 
 function keeperCheck({ ring }: Node): Check {

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
 import { directoryBucket } from '../dataset/bucket/directory.ts';
 import { initRepository } from '../dataset/repository.ts';
-import { createHealth, healthLines, livenessOf } from './health.ts';
+import { createHealth, healthLines } from './health.ts';
 import { repositoriesProbe, watchEventLoop } from './health-probes.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'larder-health-'));
@@ -28,16 +28,6 @@ describe('health', () => {
       },
     });
     expect(await health()).toEqual({ ok: false, checks: [{ name: 'disk', ok: false, message: 'no such directory' }] });
-  });
-
-  it('asks for a new daemon only for what that mends', async () => {
-    const keeper = { name: 'keeper', ok: false, message: 'none' };
-    const ring = { name: 'ring', ok: false, message: 'aborted', restart: true };
-    expect(livenessOf(await createHealth({ keeper: () => keeper })()).ok).toBe(true);
-    expect(livenessOf(await createHealth({ keeper: () => keeper, ring: () => ring })())).toEqual({
-      ok: false,
-      checks: [ring],
-    });
   });
 });
 

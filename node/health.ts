@@ -5,8 +5,6 @@ export interface Check {
   readonly ok: boolean;
   /** What is wrong and what to do, or how well it is. */
   readonly message: string;
-  /** That a new daemon would be better off: what /livez is about. */
-  readonly restart?: boolean;
 }
 
 export interface Health {
@@ -30,12 +28,6 @@ export function createHealth(probes: Readonly<Record<string, Probe>>): () => Pro
     const checks = (await Promise.all(Object.entries(probes).map(look))).flat();
     return { ok: checks.every(({ ok }) => ok), checks };
   };
-}
-
-/** What is wrong and only a new daemon mends: a supervisor that restarts for less would do harm. */
-export function livenessOf({ checks }: Health): Health {
-  const wrong = checks.filter(({ ok, restart }) => !ok && restart === true);
-  return { ok: wrong.length === 0, checks: wrong };
 }
 
 /** `wrong keeper: …`, a line each, what is wrong first. */

@@ -49,7 +49,7 @@ export async function observeNode(
   if (wantsTraces(process.env)) {
     stack.use(await startTracing({ cache, version, ratio: traces, about: (id) => aboutVersion(node, id) }));
   }
-  const pages = nodePages({ health, metrics });
+  const pages = nodePages({ health, life: createHealth(watched.vital), metrics });
   const served = address === undefined ? undefined : stack.use(await servePages(pages, address));
   const held = stack.move();
   return {

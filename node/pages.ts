@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { UnavailableError } from '../dataset/errors.ts';
-import { type Health, healthLines, livenessOf } from './health.ts';
+import { type Health, healthLines } from './health.ts';
 import type { Metrics } from './metrics.ts';
 
 /** What a page is asked for, by its path. */
@@ -15,6 +15,8 @@ export type Pages = Readonly<Record<string, (request: IncomingMessage) => Promis
 
 export interface PagesParts {
   readonly health: () => Promise<Health>;
+  /** Of what only a new daemon mends. */
+  readonly life: () => Promise<Health>;
   readonly metrics: Pick<Metrics, 'text' | 'contentType'>;
 }
 
@@ -22,10 +24,10 @@ export interface PagesParts {
  * `/healthz`: what is wrong, a line each, with 503 where anything is; `/livez`: 503 only where a new daemon would be better off;
  * `/metrics`: for Prometheus.
  */
-export function nodePages({ health, metrics }: PagesParts): Pages {
+export function nodePages({ health, life, metrics }: PagesParts): Pages {
   return {
     '/healthz': async (request) => healthPage(await health(), request),
-    '/livez': async (request) => healthPage(livenessOf(await health()), request),
+    '/livez': async (request) => healthPage(await life(), request),
     '/metrics': async () => ({ status: 200, type: metrics.contentType, body: await metrics.text() }),
   };
 }
@@ -35,8 +37,7 @@ function healthPage(health: Health, { headers }: IncomingMessage): Page {
   if (headers.accept?.includes('application/json')) {
     return { status, type: 'application/json', body: `${JSON.stringify(health)}\n` };
   }
-  const lines = health.checks.length === 0 ? ['ok'] : healthLines(health);
-  return { status, type: 'text/plain; charset=utf-8', body: `${lines.join('\n')}\n` };
+  return { status, type: 'text/plain; charset=utf-8', body: `${healthLines(health).join('\n')}\n` };
 }
 
 /** Answers with a page. False where there is none of that path. */

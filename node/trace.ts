@@ -1,4 +1,5 @@
 import { hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type CacheEvents, subscribe } from '../cache/events.ts';
 import type { LogFields } from './log.ts';
 
@@ -18,6 +19,9 @@ export interface TracingOptions {
   /** The share of misses that is traced: 1 is all of them. */
   readonly ratio?: number;
 }
+
+/** How long the end waits for what is not sent yet, in milliseconds. */
+const LAST_WORDS = 2_000;
 
 type Variables = Readonly<Record<string, string | undefined>>;
 
@@ -83,7 +87,8 @@ export async function startTracing({ cache, about, version, ratio = 1 }: Tracing
     flush: () => provider.forceFlush(),
     async [Symbol.asyncDispose]() {
       end();
-      await provider.shutdown();
+      // A collector that is away must not hold up a daemon that was told to end.
+      await Promise.race([provider.shutdown(), sleep(LAST_WORDS, undefined, { ref: false })]);
     },
   };
 }

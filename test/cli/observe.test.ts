@@ -1,5 +1,7 @@
+import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { request } from 'node:http';
+import { createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -28,6 +30,13 @@ describe.skipIf(!canMount)('a node that is looked after', () => {
   let keeper: Started;
   let daemon: Started;
   let port: number;
+  const traces: string[] = [];
+  const collector = createServer(async (asked, response) => {
+    let body = '';
+    for await (const part of asked.setEncoding('utf8')) body += part;
+    traces.push(body);
+    response.end('{}');
+  });
 
   beforeAll(async () => {
     mkdirSync(at('source'));
@@ -35,14 +44,20 @@ describe.skipIf(!canMount)('a node that is looked after', () => {
     ok('repository', 'init');
     ok('import', at('source'), 'numbers');
     keeper = start(['keeper'], { LARDER_LOG_FORMAT: 'text' });
-    daemon = start(['node', 'serve', '--log-format', 'json'], { LARDER_METRICS: '127.0.0.1:0', LARDER_LOG: 'debug' });
+    collector.listen(0, '127.0.0.1');
+    await once(collector, 'listening');
+    daemon = start(['node', 'serve', '--log-format', 'json'], {
+      LARDER_METRICS: '127.0.0.1:0',
+      LARDER_LOG: 'debug',
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${(collector.address() as AddressInfo).port}`,
+    });
     port = await metricsPort(daemon);
   });
 
   afterAll(async () => {
-    larder('unmount', at('mnt'));
     daemon.kill('SIGTERM');
     await daemon.ended;
+    collector.close();
     keeper.kill('SIGTERM');
     await keeper.ended;
   });
@@ -143,6 +158,16 @@ describe.skipIf(!canMount)('a node that is looked after', () => {
     expect(missed[0]).toMatchObject({ dataset: 'numbers', repository: at('repository'), level: 'debug' });
     expect(missed[0]).toHaveProperty('volume');
     expect(missed[0]).toHaveProperty('version');
+  });
+
+  it('sends a trace of each miss, the last ones when it ends', async () => {
+    ok('unmount', at('mnt'));
+    daemon.kill('SIGTERM');
+    expect(await daemon.ended).toMatchObject({ status: 0 });
+    const sent = traces.join('');
+    expect(sent).toContain('"name":"miss"');
+    expect(sent).toContain('{"key":"larder.dataset","value":{"stringValue":"numbers"}}');
+    expect(sent).toContain('{"key":"service.name","value":{"stringValue":"larder"}}');
   });
 });
 
