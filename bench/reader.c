@@ -1,7 +1,7 @@
 // Reads files as a data loader does, with as little of its own in the way as can be, and prints what it took as JSON.
 //   reader files LIST THREADS        open, read whole, close: each path of LIST (one a line), dealt out to THREADS threads
 //   reader sequential FILE           read FILE from start to end in 1 MiB reads
-//   reader random FILE COUNT         COUNT reads of 4 KiB at random places of FILE
+//   reader random FILE COUNT         COUNT reads of 4 KiB at random places of FILE, with the open
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -95,12 +95,12 @@ int main(int argc, char **argv) {
     return 0;
   }
   if (argc == 4 && !strcmp(argv[1], "random")) {
+    double start = now();
     int fd = open(argv[2], O_RDONLY | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0) fail("open", argv[2]);
     uint64_t count = strtoull(argv[3], NULL, 10), pages = (uint64_t)st.st_size / PAGE, seed = 88172645463325252ull;
     char *buffer = malloc(PAGE);
-    double start = now();
     for (uint64_t i = 0; i < count; i++) {
       seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
       if (pread(fd, buffer, PAGE, (off_t)(seed % pages * PAGE)) != PAGE) fail("read", argv[2]);
