@@ -14,6 +14,8 @@ import { benchScale } from './scale.ts';
 interface Section {
   /** Whether it makes file systems in loop files and mounts them. */
   readonly mounts: boolean;
+  /** Whether it takes so long that it runs only where it is named. */
+  readonly long?: boolean;
   run(scratch: string): Promise<Report | Row[]>;
 }
 
@@ -36,6 +38,7 @@ const sections: Record<string, Section> = {
   import: { mounts: true, run: (scratch) => benchImport(scratch, { bytes: Number(values.bytes), s3: values.s3 }) },
   cache: {
     mounts: true,
+    long: true,
     run: (scratch) =>
       benchCache(scratch, {
         small: values.small,
@@ -51,7 +54,7 @@ const sections: Record<string, Section> = {
 };
 
 const names = positionals.filter((word) => !/^\d+$/.test(word));
-const wanted = names.length > 0 ? names : Object.keys(sections);
+const wanted = names.length > 0 ? names : Object.keys(sections).filter((name) => !sections[name]!.long);
 const unknown = wanted.filter((name) => !Object.hasOwn(sections, name));
 if (unknown.length > 0) {
   console.error(`bench: no section ${unknown.join(', ')}; there are: ${Object.keys(sections).join(', ')}`);
