@@ -115,19 +115,19 @@ export function createStateMetrics(registry: Registry): StateMetrics {
   gauge('larder_cache_disk_bytes', "Size of the cache's file system", ({ cache }) => cache.diskBytes);
   gauge('larder_cache_disk_free_bytes', 'What may still be written to it', ({ cache }) => cache.diskFreeBytes);
 
-  gauge('larder_cache_held_bytes', "What the cache's directory takes of the disk", ({ capacity }) => capacity?.held);
+  gauge('larder_cache_held_bytes', "What the cache's directory takes of the disk", ({ capacity }) => capacity.held);
   gauge(
     'larder_cache_limit_bytes',
     'What it may take, where LARDER_CACHE_LIMIT says so',
-    ({ capacity }) => capacity?.limit,
+    ({ capacity }) => capacity.limit,
   );
-  gauge('larder_cache_min_free_bytes', 'What must stay free of the disk', ({ capacity }) => capacity?.minFree);
+  gauge('larder_cache_min_free_bytes', 'What must stay free of the disk', ({ capacity }) => capacity.minFree);
   gauge(
     'larder_cache_room_bytes',
     'What may still be written; negative where there is too much',
-    ({ capacity }) => capacity?.room,
+    ({ capacity }) => capacity.room,
   );
-  gauge('larder_cache_evicting', '1 while room is being made', ({ capacity }) => capacity && Number(capacity.evicting));
+  gauge('larder_cache_evicting', '1 while room is being made', ({ capacity }) => Number(capacity.evicting));
 
   counter('larder_scrub_objects_total', 'Objects that the scrub has read', ({ scrub }) => scrub?.objects);
   counter('larder_scrub_bytes_total', 'Bytes that it has read', ({ scrub }) => scrub?.bytes);

@@ -14,7 +14,8 @@ export interface NodeState {
   /** See `RingCounters`. */
   readonly ring: Readonly<Record<string, number>>;
   readonly cache: CacheState;
-  readonly capacity?: CapacityStats;
+  readonly capacity: CapacityStats;
+  /** Absent where it is turned off. */
   readonly scrub?: ScrubStats;
   /** Absent where this node asks no others. */
   readonly neighbours?: NeighbourStats;
@@ -33,20 +34,10 @@ export interface CacheState {
   readonly diskFreeBytes: number;
 }
 
-/** The node's parts that are read; those that a node need not have are optional. */
-export interface StateParts
-  extends Pick<
-    Node,
-    'cache' | 'index' | 'hydrator' | 'streams' | 'ring' | 'volumes' | 'versions' | 'repositories' | 'neighbours'
-  > {
-  readonly capacity?: { stats(): CapacityStats } | undefined;
-  readonly scrub?: { stats(): ScrubStats } | undefined;
-}
-
 export type StateReader = () => Promise<NodeState>;
 
-export function createStateReader(node: StateParts): StateReader {
-  const { cache, index, hydrator, streams, ring, volumes, versions, repositories } = node;
+export function createStateReader(node: Node): StateReader {
+  const { cache, index, capacity, care, hydrator, streams, ring, volumes, versions, repositories } = node;
 
   return async () => {
     const { objects, bytes } = index.totals();
@@ -58,8 +49,8 @@ export function createStateReader(node: StateParts): StateReader {
     return {
       hydrator: hydrator.stats(),
       streams: streams.stats(),
-      ...(node.capacity && { capacity: node.capacity.stats() }),
-      ...(node.scrub && { scrub: node.scrub.stats() }),
+      capacity: capacity.stats(),
+      ...(care.scrub && { scrub: care.scrub.stats() }),
       ...(node.neighbours && { neighbours: node.neighbours.stats() }),
       ring: { ...ring.server.counters() },
       cache: { objects, bytes, diskBytes: disk.blocks * disk.bsize, diskFreeBytes: disk.bavail * disk.bsize },

@@ -66,7 +66,7 @@ function wellLines({ ok, checks }: NodeStatus['health'], output: Output): string
 }
 
 function cacheLines({ cache, capacity, streams, neighbours }: NodeStatus['state']): string[] {
-  const limit = capacity?.limit === undefined ? '' : ` of ${formatBytes(capacity.limit)} that it may take`;
+  const limit = capacity.limit === undefined ? '' : ` of ${formatBytes(capacity.limit)} that it may take`;
   const lines = [
     `${formatNumberOf(cache.objects, 'object')}, ${formatBytes(cache.bytes)}${limit}`,
     `${formatBytes(cache.diskFreeBytes)} of ${formatBytes(cache.diskBytes)} of the disk free`,
