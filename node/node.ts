@@ -6,7 +6,7 @@ import { createHydrator, type Hydrator } from '../cache/hydrate.ts';
 import { type CacheIndex, openIndex } from '../cache/index.ts';
 import { type KnownVersions, openKnownVersions } from '../cache/known-versions.ts';
 import type { Neighbours } from '../cache/neighbours/neighbours.ts';
-import { createRoom } from '../cache/room.ts';
+import { createRoom, openRoom } from '../cache/room.ts';
 import type { StagedSource } from '../cache/segment-reader.ts';
 import type { SpaceLimits } from '../cache/space-limits.ts';
 import { createStreams, type Streams } from '../cache/stream/streams.ts';
@@ -106,7 +106,11 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   const maps = stack.use(createStageMaps(cache.layout));
   const room = createRoom();
   let capacity: Capacity | undefined;
-  const makeRoom = async (bytes: number): Promise<boolean> => (await capacity?.makeRoom(bytes)) ?? false;
+  let neighbours: Neighbours | undefined;
+  const makeRoom = async (bytes: number): Promise<boolean> => {
+    neighbours?.release(bytes);
+    return (await capacity?.makeRoom(bytes)) ?? false;
+  };
   const hydrator = stack.use(
     createHydrator({
       cache,
@@ -128,13 +132,18 @@ export async function openNode(options: NodeOptions): Promise<Node> {
       makeRoom,
       patience: deadline,
       memory: streamMemory,
-      onWarning: (text) => log.warn(text),
+      onWarning: (text) => log.warn(text, { repeats: 'stream' }),
     }),
   );
-  const neighbours = options.neighbours && stack.use(await startNeighbours(options.neighbours, { cache, log }));
+  if (options.neighbours) {
+    neighbours = stack.use(await startNeighbours(options.neighbours, { cache, room: openRoom(room), log }));
+  }
   const repositories = stack.adopt(createRepositories(neighbours?.share), (opened) => opened.close());
+  const versions = createStagedVersions({ cache, hydrator, known, paths, maps });
+  const volumes = createVolumes({ cache, versions, paths, repositories });
   const about = (version: string) => aboutVersion({ known, volumes }, version);
-  const { onFailure } = stack.use(createEventLog({ log, cache: cache.layout.directory, about, deadline }));
+  const versionOf = (id: string) => versions.sources().find(({ map }) => map.has(id as Digest))?.version;
+  const { onFailure } = stack.use(createEventLog({ log, cache: cache.layout.directory, about, versionOf, deadline }));
   const recovery = stack.use(createRecovery(log));
   const ring = await openKeptRing({
     target: paths.ring,
@@ -144,7 +153,6 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     onFailure,
     onEvent: (event) => log.info(event),
   });
-  const versions = createStagedVersions({ cache, hydrator, known, paths, maps });
   const book = createVersionBook({ known, versions, maps, repositories });
   capacity = stack.use(
     createCapacity({
@@ -156,11 +164,10 @@ export async function openNode(options: NodeOptions): Promise<Node> {
       partialBytes: () => streams.stats().diskBytes,
       release: releaseDentries,
       isIdle: () => hydrator.stats().running + streams.stats().fetches.running === 0,
-      onWarning: (text) => log.warn(text),
+      onWarning: (text) => log.warn(text, { repeats: 'capacity' }),
     }),
   );
   await capacity.refresh();
-  const volumes = createVolumes({ cache, versions, paths, repositories });
   // A ring without mounts on it is of no use to the next daemon.
   stack.defer(() => (volumes.records.all().length === 0 ? ring.remove() : ring.leave()));
   // Mounts that cannot ask any more get what they lack.

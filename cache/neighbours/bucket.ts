@@ -47,6 +47,8 @@ export interface Sharing {
   /** What is kept of this name was wrong. */
   drop(name: string): void;
   onReceived(bytes: number): void;
+  /** A neighbour is passed over for a while. */
+  onFault(error: Error): void;
 }
 
 /** A bucket whose packs, segments and locations are asked of the node that owns them first. */
@@ -74,8 +76,9 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
           : told(await origin.get(repository, inner, key, options));
       }
       if (!closed.allows(closedName(peer)) || !penalties.allows(peer.name)) continue;
-      const object = await ask(peer, key, shared, options);
-      if (object !== undefined) return object;
+      const answer = await ask(peer, key, shared, options);
+      if (answer === 'ask-bucket') break;
+      if (answer !== 'ask-next') return answer;
       tries += 1;
       if (tries === TRIES) break;
     }
@@ -87,7 +90,7 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
     key: string,
     shared: SharedKey,
     options: GetOptions,
-  ): Promise<BucketObject | undefined> {
+  ): Promise<BucketObject | 'ask-next' | 'ask-bucket'> {
     const began = penalties.now();
     let answer: BucketObject | Refusal;
     try {
@@ -95,14 +98,14 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
     } catch (error) {
       options.signal?.throwIfAborted();
       if (!(error instanceof NeighbourFault)) throw error;
-      penalties.failed(peer.name, began);
-      return undefined;
+      passOver(peer.name, began, error);
+      return 'ask-next';
     }
     if (typeof answer === 'string') {
       if (answer === 'not-open') closed.failed(closedName(peer), began);
       else if (answer === 'self') peers.isSelf(peer.name);
       if (answer !== 'busy') penalties.succeeded(peer.name);
-      return undefined;
+      return answer === 'ask-bucket' ? 'ask-bucket' : 'ask-next';
     }
     closed.succeeded(closedName(peer));
     givers.set(key, peer.name);
@@ -137,7 +140,7 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
     } catch (error) {
       signal?.throwIfAborted();
       if (!(error instanceof NeighbourFault)) throw error;
-      penalties.failed(peer.name, began);
+      passOver(peer.name, began, error);
     } finally {
       tell('neighbour', began, done, done < length);
     }
@@ -173,13 +176,13 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
     }
   }
 
-  /** Read at once, and checked where its name tells what it must be; undefined where it is not that. */
+  /** Read at once, and checked where its name tells what it must be. */
   async function whole(
     peer: Peer,
     key: string,
     { kind, digest }: SharedKey,
     object: BucketObject,
-  ): Promise<BucketObject | undefined> {
+  ): Promise<BucketObject | 'ask-bucket'> {
     const parts: Buffer[] = [];
     for await (const part of object.body) parts.push(part);
     const bytes = Buffer.concat(parts);
@@ -189,7 +192,7 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
       } catch (error) {
         if (!(error instanceof CorruptError)) throw error;
         doubt(key, peer.name);
-        return undefined;
+        return 'ask-bucket';
       }
     }
     return told({ ...object, body: given(bytes) });
@@ -197,7 +200,12 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
 
   function doubt(key: string, giver: string | undefined): void {
     wrong.set(key, true);
-    if (giver !== undefined) penalties.failed(giver, penalties.now());
+    if (giver !== undefined) passOver(giver, penalties.now(), new Error(`${giver} gave other bytes than ${key} has`));
+  }
+
+  function passOver(peer: string, began: number, error: Error): void {
+    penalties.failed(peer, began);
+    sharing.onFault(error);
   }
 
   function tell(from: 'neighbour' | 'bucket', began: number, bytes: number, failed: boolean): void {

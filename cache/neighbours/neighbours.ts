@@ -158,6 +158,7 @@ export async function openNeighbours(options: NeighboursOptions): Promise<Neighb
     closed: createPenalties(CLOSED),
     serves: server !== undefined,
     drop: (name) => store.drop(name),
+    onFault: (error) => onWarning(`a neighbour is passed over: ${error.message}`),
     onReceived: (bytes) => {
       received += bytes;
     },

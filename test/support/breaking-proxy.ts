@@ -84,8 +84,15 @@ export interface BreakingProxy extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-/** Starts a proxy before the server at `target` (`http://host:port`). Without a plan it only counts. */
-export async function startBreakingProxy(target: string, plan: Plan = () => undefined): Promise<BreakingProxy> {
+/**
+ * Starts a proxy before the server at `target` (`http://host:port`). Without a plan it only counts.
+ * @param host the address that it listens on
+ */
+export async function startBreakingProxy(
+  target: string,
+  plan: Plan = () => undefined,
+  host = '127.0.0.1',
+): Promise<BreakingProxy> {
   const agent = new Agent({ keepAlive: true, maxSockets: 256 });
   const counts = new Map<string, Count>();
   const faults = new Map<Fault['kind'], number>();
@@ -137,9 +144,9 @@ export async function startBreakingProxy(target: string, plan: Plan = () => unde
     serve({ request, response, fault, count, forward }).catch(() => response.destroy());
   });
   server.keepAliveTimeout = 60_000;
-  server.listen(0, '127.0.0.1');
+  server.listen(0, host);
   await once(server, 'listening');
-  const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const endpoint = `http://${host}:${(server.address() as AddressInfo).port}`;
 
   const proxy: BreakingProxy = {
     endpoint,
