@@ -9,6 +9,8 @@ const cache = '/cache';
 const id = 'aa'.padEnd(64, '0') as Digest;
 const version = 'bb'.padEnd(64, '0') as Digest;
 
+const streamed = 'cc'.padEnd(64, '0');
+
 let events: EventLog | undefined;
 afterEach(() => events?.[Symbol.dispose]());
 
@@ -17,7 +19,13 @@ function start(level: LogLevel = 'info') {
   const write = (text: string) => records.push(JSON.parse(text));
   const log = createLogger({ format: 'json', level, component: 'node', write });
   const about = (version: string) => ({ version, dataset: 'emoji', volume: 'pvc-7' });
-  const made = createEventLog({ log, cache, about, deadline: 60_000 });
+  const made = createEventLog({
+    log,
+    cache,
+    about,
+    versionOf: (id) => (id === streamed ? version : undefined),
+    deadline: 60_000,
+  });
   events = made;
   return { records, log, events: made };
 }
@@ -42,6 +50,12 @@ it('tells an open that failed with the volume, the dataset and the version that 
       error: { kind: 'unavailable' },
     },
   ]);
+});
+
+it('tells what a read of a file in the ring was of', () => {
+  const { records, events } = start();
+  events.onFailure(streamed, new UnavailableError('the bucket is away'));
+  expect(records).toMatchObject([{ object: streamed, dataset: 'emoji', version }]);
 });
 
 it('tells once a minute that a bucket is away, however many opens fail', () => {

@@ -7,12 +7,14 @@ export interface EventLogOptions {
   readonly cache: string;
   /** What is known of a version. */
   readonly about: (version: string) => LogFields;
+  /** A staged version that has an object. */
+  readonly versionOf: (id: string) => string | undefined;
   /** How long an open waits, in milliseconds. */
   readonly deadline: number;
 }
 
 export interface EventLog extends Disposable {
-  /** An open ended with EIO. */
+  /** An open or a read ended with EIO. */
   readonly onFailure: (id: string, error: unknown) => void;
 }
 
@@ -20,7 +22,7 @@ export interface EventLog extends Disposable {
 const OPENS = 'open';
 
 /** Writes down what goes wrong in a cache, and what it does on its own. */
-export function createEventLog({ log, cache, about, deadline }: EventLogOptions): EventLog {
+export function createEventLog({ log, cache, about, versionOf, deadline }: EventLogOptions): EventLog {
   const ends: (() => void)[] = [];
   const hear = <E extends CacheEvent>(event: E, heard: (message: CacheEvents[E]) => void) => {
     ends.push(subscribe(event, (message) => message.cache === cache && heard(message)));
@@ -56,7 +58,7 @@ export function createEventLog({ log, cache, about, deadline }: EventLogOptions)
       const miss = error instanceof Error ? missesOf.get(error) : undefined;
       const message = error instanceof Error ? error.message : String(error);
       const text = message.includes(id) ? message : `object ${id} did not come: ${message}`;
-      log.warn(text, { ...fieldsOf(miss?.version), object: id, error, repeats: OPENS });
+      log.warn(text, { ...fieldsOf(miss?.version ?? versionOf(id)), object: id, error, repeats: OPENS });
     },
     [Symbol.dispose]() {
       for (const end of ends) end();
