@@ -1,6 +1,6 @@
-import { closeSync, constants, openSync, readFileSync, realpathSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { UnavailableError } from '../../dataset/errors.ts';
+import { isErrno, UnavailableError } from '../../dataset/errors.ts';
 import { MS, mount } from '../../system/calls.ts';
 import { S_IFDIR } from './protocol.ts';
 
@@ -48,6 +48,23 @@ export function connectionNumber(target: string): number | undefined {
     }
   }
   return found;
+}
+
+/**
+ * Has the kernel read ahead up to `bytes` of a file that is read in order, in READs side by side: FUSE can only ask for less than the
+ * 128 KiB that are the default. `number` is the connection's. Says why where that cannot be: without a writable /sys.
+ */
+export function setReadAhead(number: number, bytes: number): string | undefined {
+  // Of a device without a major number, which the connection's number therefore is the minor one of.
+  const file = `/sys/class/bdi/0:${number}/read_ahead_kb`;
+  try {
+    writeFileSync(file, String(bytes / 1024));
+    return undefined;
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT') && !isErrno(error, 'EACCES') && !isErrno(error, 'EROFS') && !isErrno(error, 'EPERM'))
+      throw error;
+    return `reads of large files are not read far ahead: ${(error as Error).message}`;
+  }
 }
 
 /** mountinfo writes blanks and backslashes of a path as three octal digits. */

@@ -1,11 +1,15 @@
-import { closeSync } from 'node:fs';
+import { closeSync, constants, openSync, rmSync, writeFileSync } from 'node:fs';
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { sha256 } from '../../dataset/digest.ts';
 import { canMount } from '../../test/support/privilege.ts';
+import { unmount } from '../unmount.ts';
 import type { Reopen, Resolve, RingFile } from './ring-file.ts';
 import { mountRing, type RingServer, type RingServerOptions } from './ring-server.ts';
 import { patternBytes, type Watched, watchedFile } from './testing/large-file.ts';
+import { outputOf, type Running, start } from './testing/processes.ts';
 import { createRig, type Rig, rigFile, storeObject } from './testing/rig.ts';
 
 const SIZE = 3 * 2 ** 20 + 1234;
@@ -26,7 +30,9 @@ interface Staged {
 
 describe.skipIf(!canMount)('a file that the ring gives out itself', () => {
   const cleanups: (() => Promise<void>)[] = [];
+  const processes: Running[] = [];
   afterEach(async () => {
+    for (const { child } of processes.splice(0)) child.kill('SIGKILL');
     for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
   });
 
@@ -59,6 +65,17 @@ describe.skipIf(!canMount)('a file that the ring gives out itself', () => {
       closeSync(server.fd);
     });
     return { rig, server, mounted: await rig.overlay('version'), given, reopened };
+  }
+
+  function cat(path: string): Running {
+    const running = start('cat', [path]);
+    processes.push(running);
+    return running;
+  }
+
+  /** A read that the page cache has no part in. */
+  async function readDirect(path: string): Promise<Buffer> {
+    return await readFile(path, { flag: constants.O_RDONLY | constants.O_DIRECT });
   }
 
   async function readAt(handle: FileHandle, position: number, length: number): Promise<Buffer> {
@@ -95,5 +112,206 @@ describe.skipIf(!canMount)('a file that the ring gives out itself', () => {
       files: 2,
     });
     expect(await stat(`${mounted}/large`)).toMatchObject({ size: SIZE, mode: 0o100644 });
+  });
+
+  it('is one file for all mounts that have it, and for all names: what one has read, the others find in the page cache', async () => {
+    const { rig, mounted, given, server } = await stage();
+    const second = await rig.overlay('second');
+    expect(await readFile(`${mounted}/large`)).toEqual(large);
+    const reads = given[0]!.reads.length;
+    expect(await readFile(`${mounted}/same`)).toEqual(large);
+    expect(await readFile(`${second}/large`)).toEqual(large);
+    expect(given).toHaveLength(1);
+    expect(given[0]!.reads.length).toBe(reads);
+    expect(server.counters()).toMatchObject({ fileNodes: 1, opens: 3 });
+  });
+
+  it('fails one read with EIO where its bytes cannot be had, never with others, and gives them at the next try', async () => {
+    let away = true;
+    const { mounted, server } = await stage({
+      prepare: (file) => {
+        file.before = () => {
+          if (away) throw new Error('the bucket is away');
+        };
+      },
+    });
+    await expect(readFile(`${mounted}/large`)).rejects.toThrow('EIO');
+    away = false;
+    expect(await readFile(`${mounted}/large`)).toEqual(large);
+    expect(server.counters().readsFailed).toBeGreaterThan(0);
+  });
+
+  it('fails a read with EIO where the file gives too little', async () => {
+    const failures: unknown[] = [];
+    const { mounted } = await stage({
+      onFailure: (_id, error) => failures.push(error),
+      prepare: (file) => {
+        file.before = () => {
+          (file as { read: unknown }).read = async () => Buffer.alloc(1);
+        };
+      },
+    });
+    await readFile(`${mounted}/large`).catch(() => {});
+    await expect(readFile(`${mounted}/large`)).rejects.toThrow('EIO');
+    expect(String(failures[0])).toContain('gave 1');
+  });
+
+  it('ends a read at the deadline with EIO, once and not once for each try of the kernel, and calls it off', async () => {
+    let stuck = true;
+    const { mounted, given, server } = await stage({
+      deadline: 500,
+      prepare: (file) => {
+        file.before = (_offset, signal) =>
+          stuck && new Promise((_, failed) => signal.addEventListener('abort', failed));
+      },
+    });
+    const began = performance.now();
+    await expect(readFile(`${mounted}/large`)).rejects.toThrow('EIO');
+    expect(performance.now() - began).toBeGreaterThan(490);
+    expect(given[0]!.reads.every((read) => read.signal.aborted)).toBe(true);
+    // The reading ahead ended, and the kernel asked for the first page once more: that one did not wait.
+    expect(server.counters().readsExpired).toBeGreaterThan(given[0]!.reads.length);
+    stuck = false;
+    await sleep(1100);
+    expect(await readFile(`${mounted}/large`)).toEqual(large);
+    expect(server.counters()).toMatchObject({ held: 0, watched: 0 });
+  });
+
+  it('lets a process be killed that waits for an open, for a read, or for a page that it has mapped', async () => {
+    const never = (signal: AbortSignal) =>
+      new Promise((_, failed) => signal.addEventListener('abort', () => failed(signal.reason)));
+    const { mounted, server } = await stage({
+      prepare: (file) => {
+        file.before = (_offset, signal) => never(signal);
+      },
+    });
+    const mapping = `import mmap,os;m=mmap.mmap(os.open("${mounted}/large",os.O_RDONLY),0,prot=mmap.PROT_READ);m[2000000]`;
+    for (const waiting of [cat(`${mounted}/large`), start('python3', ['-c', mapping])]) {
+      processes.push(waiting);
+      await expect.poll(() => server.counters().held, { timeout: 10_000, interval: 5 }).toBeGreaterThan(0);
+      waiting.child.kill('SIGKILL');
+      expect(await waiting.ended).toBe('SIGKILL');
+    }
+    // Directly: the request is the process's own, and ends with it.
+    const { held } = server.counters();
+    const direct = start('dd', [`if=${mounted}/other`, 'iflag=direct', 'bs=4096', 'of=/dev/null']);
+    processes.push(direct);
+    await expect.poll(() => server.counters().held, { timeout: 10_000, interval: 5 }).toBeGreaterThan(held);
+    direct.child.kill('SIGKILL');
+    expect(await direct.ended).toBe('SIGKILL');
+    await expect.poll(() => server.counters().held, { timeout: 10_000 }).toBe(held);
+  });
+
+  it('is closed when it was not open for a while, and comes again when it is opened', async () => {
+    const { mounted, given, reopened, server } = await stage({ linger: 300 });
+    expect(await readFile(`${mounted}/large`)).toEqual(large);
+    await expect.poll(() => given[0]!.closed, { timeout: 15_000 }).toBe(1);
+    expect(server.counters()).toMatchObject({ fileNodes: 1, files: 0 });
+    expect(await readDirect(`${mounted}/large`)).toEqual(large);
+    expect(reopened).toEqual([largeId]);
+    expect(given[1]!.closed).toBe(0);
+  });
+
+  it('is given up when no mount knows it any more', async () => {
+    const { rig, mounted, given, server } = await stage();
+    expect(await readFile(`${mounted}/large`)).toEqual(large);
+    await unmount(mounted);
+    // Has the kernel let go of names that nobody uses.
+    await outputOf(start('mount', ['-i', '-o', 'remount,ro', rig.ring]));
+    await expect.poll(() => server.counters().fileNodes, { timeout: 5000 }).toBe(0);
+    expect(given[0]!.closed).toBe(1);
+  });
+
+  it('is passed through to the whole file once there is one, and not before the last open that was not is closed', async () => {
+    const { rig, mounted, given, server } = await stage();
+    const path = join(rig.root, 'whole');
+    writeFileSync(path, large);
+    const early = await open(`${mounted}/large`);
+    expect(await readAt(early, 100, 100)).toEqual(large.subarray(100, 200));
+    given[0]!.path = path;
+    const beside = await open(`${mounted}/large`);
+    expect(server.counters()).toMatchObject({ opens: 2, passedOpens: 0 });
+    await early.close();
+    await beside.close();
+    await expect
+      .poll(() => server.counters().passedOpens > 0 || openOnce(`${mounted}/large`), { timeout: 5000 })
+      .toBe(true);
+    const before = server.counters();
+    const reads = given[0]!.reads.length;
+    const [first, second] = [await open(`${mounted}/large`), await open(`${mounted}/large`)];
+    expect(await readAt(first, 0, SIZE)).toEqual(large);
+    await first.close();
+    expect(await readAt(second, 2 ** 20, 10)).toEqual(large.subarray(2 ** 20, 2 ** 20 + 10));
+    expect(server.counters()).toMatchObject({ opens: before.opens + 2, passedOpens: before.passedOpens + 2 });
+    expect(given[0]!.reads.length).toBe(reads);
+    // Evicted while it is open: who has it open reads on, and who comes later is served by the ring again.
+    rmSync(path);
+    given[0]!.path = undefined;
+    expect(await readAt(second, SIZE - 10, 10)).toEqual(large.subarray(SIZE - 10));
+    await second.close();
+    await expect.poll(() => readDirect(`${mounted}/large`), { timeout: 5000 }).toEqual(large);
+    expect(server.counters().readsFailed).toBe(0);
+  });
+
+  async function openOnce(path: string): Promise<false> {
+    await (await open(path)).close();
+    return false;
+  }
+
+  it('is never passed through to a file of another size, nor where that is switched off', async () => {
+    for (const [passthrough, size] of [
+      [true, SIZE - 1],
+      [false, SIZE],
+    ] as const) {
+      const { rig, mounted, server } = await stage({
+        passthrough,
+        prepare: (file) => {
+          file.path = join(rig0.root, 'whole');
+        },
+      });
+      const rig0 = rig;
+      writeFileSync(join(rig.root, 'whole'), large.subarray(0, size));
+      expect(await readFile(`${mounted}/large`)).toEqual(large);
+      expect(server.counters().passedOpens).toBe(0);
+      expect(server.settled.passthrough).toBe(passthrough);
+    }
+  });
+
+  it('is answered from its blocks by the reading thread, as far as they are there, also while the main thread is busy', async () => {
+    const block = 64 * 1024;
+    const present = new Uint8Array(new SharedArrayBuffer(Math.ceil(SIZE / block / 8)));
+    const rigs: string[] = [];
+    const { rig, mounted, given, server } = await stage({
+      linger: 300,
+      prepare: (file) => {
+        const path = join(rigs[0] ?? '/tmp', `blocks-${process.pid}`);
+        writeFileSync(path, large);
+        const fd = openSync(path, 'r');
+        rmSync(path);
+        Object.assign(file, { local: { fd, block, present: present.buffer } });
+        const { close } = file;
+        file.close = () => {
+          closeSync(fd);
+          close();
+        };
+      },
+    });
+    rigs.push(rig.root);
+    for (let index = 0; index * block < SIZE; index += 1) if (index !== 5) present[index >> 3]! |= 1 << (index & 7);
+    expect(await readFile(`${mounted}/large`)).toEqual(large);
+    const { blockReads, blockBytes, reads } = server.counters();
+    expect(blockReads).toBeGreaterThan(0);
+    expect(blockBytes).toBeGreaterThan(SIZE / 4);
+    expect(reads).toBeGreaterThan(0);
+    expect(given[0]!.reads.every(({ offset, length }) => offset < 6 * block && offset + length > 5 * block)).toBe(true);
+    present[0]! |= 1 << 5;
+    const direct = start('dd', [`if=${mounted}/large`, 'iflag=direct', 'bs=64k', 'of=/dev/null', 'status=none']);
+    processes.push(direct);
+    await expect.poll(() => server.counters().opens).toBe(2);
+    const until = performance.now() + 300;
+    while (performance.now() < until);
+    expect(await direct.ended).toBe(0);
+    expect(server.counters().reads).toBe(reads);
+    await expect.poll(() => given[0]!.closed, { timeout: 10_000 }).toBe(1);
   });
 });

@@ -22,7 +22,7 @@ const { EIO } = constants.errno;
 /** Handles of opens: all that RELEASE must tell. */
 const CACHED = 1n;
 const PASSED = 2n;
-/** How long a file that is not open is kept for the next open, in ms. */
+/** How long a file that is not open is kept for the next open, in ms, unless told otherwise. */
 const LINGER = 5000;
 /** How long after a read that ended at its deadline the same bytes fail at once, in ms: the kernel asks again for what it read ahead in vain. */
 const EXPIRED_AGAIN = 1000;
@@ -47,6 +47,8 @@ export interface FilesOptions {
   readonly reopen: Reopen;
   /** In ms, of each open and read. */
   readonly deadline: number;
+  /** How long a file that is not open is kept for the next open, in ms. */
+  readonly linger?: number | undefined;
   /** The longest READ, in bytes. */
   readonly maxRead: number;
   readonly passThrough?: PassThrough | undefined;
@@ -134,7 +136,7 @@ export function createFiles(options: FilesOptions): FileNodes {
     one.linger = setTimeout(() => {
       if (one.reading > 0) linger(record, one);
       else if (!isOpen(record)) close(record);
-    }, LINGER);
+    }, options.linger ?? LINGER);
     one.linger.unref();
   }
 

@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { UnavailableError } from '../../dataset/errors.ts';
 import { anonymousFile, UMOUNT, umount } from '../../system/calls.ts';
-import { mountFuse } from './device.ts';
+import { connectionNumber, mountFuse, setReadAhead } from './device.ts';
 import { type Negotiated, negotiate, WANTED } from './negotiate.ts';
 import { createPassThrough } from './pass-through.ts';
 import { FEATURE } from './protocol.ts';
@@ -23,6 +23,8 @@ export interface RingServerOptions extends RingOptions {
    * ring then counts as stacked twice: no other overlay can be mounted on top of it.
    */
   readonly passthrough?: boolean;
+  /** How many threads read the kernel's requests. */
+  readonly threads?: number;
   /** Told of what goes on without something that was expected, once each. */
   readonly onNotice?: (notice: string) => void;
 }
@@ -49,6 +51,8 @@ export interface RingServer {
 
 /** What the memory of file nodes is called in /proc. */
 const TABLE_NAME = 'larder-ring-nodes';
+/** How far the kernel reads ahead, in bytes: some READs of the longest kind. */
+const READ_AHEAD = 4 * 2 ** 20;
 
 /**
  * Mounts a ring at `target`, an empty directory, and serves it. This process may touch the ring's directories as it likes, for a
@@ -58,7 +62,11 @@ const TABLE_NAME = 'larder-ring-nodes';
 export async function mountRing(target: string, options: RingServerOptions): Promise<RingServer> {
   const fd = mountFuse(target);
   try {
-    return await serve(fd, undefined, options, anonymousFile(TABLE_NAME));
+    const server = await serve(fd, undefined, options, anonymousFile(TABLE_NAME));
+    const number = connectionNumber(target);
+    const notice = number === undefined ? undefined : setReadAhead(number, READ_AHEAD);
+    if (notice !== undefined) options.onNotice?.(notice);
+    return server;
   } catch (error) {
     umount(target, UMOUNT.detach);
     closeSync(fd);
@@ -136,7 +144,7 @@ async function serve(
     }
   };
   const atOnce = { module: new URL('./ring-tree.ts', import.meta.url), shared: tree.buffer };
-  const session = startSession({ fd, atOnce, handle });
+  const session = startSession({ fd, atOnce, threads: options.threads ?? 1, handle });
   if (known) {
     ring = ringFor(known);
     settle(known);

@@ -25,6 +25,8 @@ export interface RingOptions {
   readonly reopen?: Reopen;
   /** After this many ms an open or a read that still waits ends with EIO. */
   readonly deadline: number;
+  /** How long a file of the ring's own that is not open is kept for the next open, in ms. */
+  readonly linger?: number;
   readonly onFailure?: (id: string, error: unknown) => void;
   /** Why a thread was interrupted; the default asks /proc. */
   readonly interruption?: (thread: number) => Interruption;
@@ -104,6 +106,7 @@ export function createRing(tree: TreeState, options: RingOptions, parts?: RingPa
         ...parts,
         holds,
         deadline: options.deadline,
+        linger: options.linger,
         reopen: reopenOf(options),
         onFailure: options.onFailure,
       })
