@@ -15,6 +15,16 @@ describe("a volume's parameters", () => {
     expect(sourceName(readParameters({ dataset: 'imagenet' }))).toBe('imagenet');
   });
 
+  it('say what a node fetches when it stages the volume', () => {
+    expect(readParameters({ dataset: 'imagenet', prefetch: 'all' })).toEqual({ dataset: 'imagenet', prefetch: 'all' });
+    expect(readParameters({ dataset: 'imagenet@v3', prefetch: 'train/**' })).toEqual({
+      dataset: 'imagenet',
+      ref: 'v3',
+      prefetch: 'train/**',
+    });
+    expect(readParameters({ dataset: 'imagenet', prefetch: 'none' })).toEqual({ dataset: 'imagenet' });
+  });
+
   it("let Kubernetes' own keys through", () => {
     expect(readParameters({ dataset: 'imagenet', 'csi.storage.k8s.io/pvc/name': 'data' })).toEqual({
       dataset: 'imagenet',
@@ -30,6 +40,8 @@ describe("a volume's parameters", () => {
     [{ dataset: 'imagenet@' }, /"dataset": "imagenet@" is not/],
     [{ dataset: '@v3' }, /"dataset": "@v3" is not/],
     [{ dataset: 'imagenet@v3', version: 'v3' }, /"version": dataset has @v3 already/],
+    [{ dataset: 'imagenet', prefetch: 'everything' }, /"prefetch" must be all, none, or a glob.*not 'everything'/],
+    [{ dataset: 'imagenet', prefetch: '' }, /"prefetch": it is empty/],
     [{ dataset: 'imagenet', constructor: 'x' }, /"constructor": there is no such/],
   ] as [Record<string, string>, RegExp][])('are refused by key, with the choices: %j', (parameters, message) => {
     expect(() => readParameters(parameters)).toThrow(InvalidError);

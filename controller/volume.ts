@@ -7,12 +7,12 @@ import { canonicalJson, parseCanonicalJson } from '../dataset/format/canonical-j
  * A volume's record: canonical JSON (dataset/format/canonical-json.ts) of
  *
  *     {"capacityBytes":1073741824,"created":"2026-01-02T03:04:05.678Z","dataset":"birds","format":1,
- *      "id":"vol-<32 hex>-<8 hex>","kind":"workspace","name":"pvc-1","ref":"v3","version":version id}
+ *      "id":"vol-<32 hex>-<8 hex>","kind":"workspace","name":"pvc-1","prefetch":"all","ref":"v3","version":version id}
  *
  * under the key volumes/vol-<32 hex>, where the 32 digits follow from the name, and the 8 are new with each creation. So a name
  * has one record at most, whoever creates it again finds the first one's volume without any index, and a volume that is created
  * by a deleted one's name is another volume: nothing that a node keeps of the old one, and no late call for it, reaches the new.
- * `ref` may be missing. Fields that a reader does not know are none of its business.
+ * `ref` and `prefetch` may be missing. Fields that a reader does not know are none of its business.
  */
 
 /** `pinned`: read-only, one version. `workspace`: writable, copy-on-write on a version. */
@@ -27,6 +27,8 @@ export interface Volume {
   readonly dataset: string;
   /** The reference that was asked for; absent for the head of `main`. */
   readonly ref?: string;
+  /** What a node fetches when it stages the volume: `all`, or a glob over paths; absent for nothing. */
+  readonly prefetch?: string;
   /** What that was when the volume was created. It stays when the branch moves on. */
   readonly version: Digest;
   /** Of a workspace the room for changes, of a pinned volume its size, in bytes. */
@@ -77,7 +79,7 @@ export function encodeVolume(volume: Volume): Buffer {
  */
 export function decodeVolume(bytes: Buffer, key: string): Volume {
   const fields = parseCanonicalJson(key, bytes);
-  const { format, id, name, kind, dataset, ref, version, capacityBytes, created } = fields;
+  const { format, id, name, kind, dataset, ref, prefetch, version, capacityBytes, created } = fields;
   const check = (field: string, holds: boolean) => {
     if (!holds)
       throw new CorruptError(`${key} is damaged: ${field} is ${JSON.stringify(fields[field])}`, {
@@ -93,8 +95,19 @@ export function decodeVolume(bytes: Buffer, key: string): Volume {
   check('kind', kind === 'pinned' || kind === 'workspace');
   check('dataset', typeof dataset === 'string' && dataset !== '');
   check('ref', ref === undefined || (typeof ref === 'string' && ref !== ''));
+  check('prefetch', prefetch === undefined || (typeof prefetch === 'string' && prefetch !== ''));
   check('version', typeof version === 'string' && isDigest(version));
   check('capacityBytes', Number.isSafeInteger(capacityBytes) && (capacityBytes as number) >= 0);
   check('created', typeof created === 'string' && !Number.isNaN(Date.parse(created)));
-  return { id, name, kind, dataset, ref, version, capacityBytes, created } as Volume;
+  return {
+    id,
+    name,
+    kind,
+    dataset,
+    ref,
+    ...(prefetch !== undefined && { prefetch }),
+    version,
+    capacityBytes,
+    created,
+  } as Volume;
 }

@@ -157,9 +157,11 @@ function sameAs(volume: Volume, { kind, source, capacity }: VolumeRequest): Volu
       ? `it is a ${volume.kind}, not a ${kind} (the access modes say which)`
       : sourceName(volume) !== sourceName(source)
         ? `it was made from ${sourceName(volume)}, not ${sourceName(source)}`
-        : !fitsRange(volume.capacityBytes, capacity)
-          ? `it has ${volume.capacityBytes} bytes, outside of what is asked for`
-          : undefined;
+        : volume.prefetch !== source.prefetch
+          ? `it fetches ${volume.prefetch ?? 'nothing'} when it is staged, not ${source.prefetch ?? 'nothing'}`
+          : !fitsRange(volume.capacityBytes, capacity)
+            ? `it has ${volume.capacityBytes} bytes, outside of what is asked for`
+            : undefined;
   if (differing === undefined) return volume;
   throw new ConflictError(
     `volume ${JSON.stringify(volume.name)} exists (${volume.id}), and ${differing}: choose another name, or delete it first`,

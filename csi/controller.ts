@@ -111,6 +111,9 @@ function faultOf(volume: Volume, request: ValidateVolumeCapabilitiesRequest): st
 }
 
 function checkSource(volume: Volume, source: Source): void {
+  if (volume.prefetch !== source.prefetch) {
+    throw new InvalidError(`the volume's prefetch is ${volume.prefetch ?? 'none'}, not ${source.prefetch ?? 'none'}`);
+  }
   if (sourceName(volume) === sourceName(source)) return;
   throw new InvalidError(`the volume was made from ${sourceName(volume)}, not ${sourceName(source)}`);
 }
@@ -140,6 +143,6 @@ function messageOf(volume: Volume): VolumeMessage {
 }
 
 /** For people who look at the PersistentVolume; the record in the repository is what counts. */
-function contextOf({ dataset, version, kind }: Volume): StringMap {
-  return { dataset, version, kind };
+function contextOf({ dataset, version, kind, prefetch }: Volume): StringMap {
+  return { dataset, version, kind, ...(prefetch !== undefined && { prefetch }) };
 }

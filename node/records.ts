@@ -18,6 +18,8 @@ export interface StagedRecord {
   readonly root: Digest;
   readonly kind: VolumeKind;
   readonly capacityBytes?: number;
+  /** As in `StageRequest`. */
+  readonly prefetch?: string;
   readonly stagingPath: string;
   /** `staging` until everything is mounted. */
   readonly state: 'staging' | 'staged';

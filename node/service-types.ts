@@ -55,6 +55,8 @@ export interface StageRequest {
   readonly kind: VolumeKind;
   /** A workspace's room for changes, in bytes; absent for a pinned volume. */
   readonly capacityBytes?: number;
+  /** What to fetch once it is staged, in the background: `all`, or a glob over paths; absent for nothing. */
+  readonly prefetch?: string;
   /** Absolute. */
   readonly stagingPath: string;
 }
