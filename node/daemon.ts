@@ -1,6 +1,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createCacheCalls } from './cache-calls.ts';
+import { logged } from './call-log.ts';
 import { createMountCalls, mountedVolume } from './calls.ts';
 import { type Node, type NodeOptions, openNode } from './node.ts';
 import { type ObservationOptions, observeNode } from './observation.ts';
@@ -42,7 +43,7 @@ export async function startNode(options: NodeOptions & ObservationOptions): Prom
     }),
     stats: observation.stats,
   };
-  const server = await listen(paths.socket, handlers, observation.pages);
+  const server = await listen(paths.socket, logged(handlers, options.log), observation.pages);
   stack.defer(async () => {
     const closed = new Promise((resolve) => server.close(resolve));
     server.closeAllConnections();
