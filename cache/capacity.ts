@@ -80,6 +80,8 @@ export interface CapacityOptions {
   readonly onWarning?: (message: string) => void;
   /** How often the disk is looked at, in milliseconds. */
   readonly interval?: number;
+  /** How often the cache's other folders are looked at, in milliseconds. */
+  readonly othersInterval?: number;
 }
 
 const INTERVAL = 1_000;
@@ -106,6 +108,7 @@ const RELEASE_PAUSE = 60_000;
 
 export function createCapacity(options: CapacityOptions): Capacity {
   const { cache, index, partialBytes = () => 0, release, isIdle, onWarning = () => {}, interval = INTERVAL } = options;
+  const { othersInterval = OTHERS_INTERVAL } = options;
   const { directory } = cache.layout;
   const room = openRoom(options.room);
   const kept = new Map<Digest, number>();
@@ -129,6 +132,7 @@ export function createCapacity(options: CapacityOptions): Capacity {
   let barren: { readonly versions: string; readonly at: number } | undefined;
   let releasedAt = Number.NEGATIVE_INFINITY;
   const later = new Set<NodeJS.Timeout>();
+  const working = new Set<Promise<void>>();
   const totals = { evictedObjects: 0, evictedBytes: 0 };
 
   cache.onPlaced((placed) => {
@@ -150,7 +154,7 @@ export function createCapacity(options: CapacityOptions): Capacity {
 
   async function look(): Promise<void> {
     const age = performance.now() - others.at;
-    if (age > Math.max(OTHERS_INTERVAL, others.took * OTHERS_SHARE)) {
+    if (age > Math.max(othersInterval, others.took * OTHERS_SHARE)) {
       measuring ??= measureOthers().finally(() => {
         measuring = undefined;
       });
@@ -216,10 +220,12 @@ export function createCapacity(options: CapacityOptions): Capacity {
     const { pending } = room;
     const { held: objectsBefore } = index.totals();
     const ordinary = request.only === undefined && request.mounted !== true;
-    if (ordinary && progressOf !== versionsNow()) {
+    const versions = versionsNow();
+    if (ordinary && progressOf !== versions) {
       progress = { ...newProgress(), unknown: progress.unknown, unknownSwept: progress.unknownSwept };
     }
     let looked = performance.now();
+    let forgotten = 0;
     const done = await evict({
       ...request,
       cache,
@@ -228,7 +234,9 @@ export function createCapacity(options: CapacityOptions): Capacity {
       progress: ordinary ? progress : newProgress(),
       // What goes although it is mounted is wanted: its record stays.
       onEmptied: async (known) => {
-        if (!request.mounted) await book.forget(known);
+        if (request.mounted) return;
+        forgotten += 1;
+        await book.forget(known);
       },
       onRemoved: () => {
         if (performance.now() - looked > 100) {
@@ -239,24 +247,30 @@ export function createCapacity(options: CapacityOptions): Capacity {
       },
     });
     if (ordinary) {
-      progressOf = versionsNow();
-      barren = done.exhausted ? { versions: progressOf, at: performance.now() } : undefined;
+      const now = versionsNow();
+      // Where something came into use or went out of it meanwhile, the walks have passed what may go now.
+      progressOf = now === versions || forgotten > 0 ? now : '';
+      barren = done.exhausted && now === versions ? { versions, at: performance.now() } : undefined;
     }
     if (done.objects === 0) return { objects: 0, bytes: 0, freed: 0 };
     totals.evictedObjects += done.objects;
     totals.evictedBytes += done.bytes;
     publish('evicted', { cache: directory, objects: done.objects, bytes: done.bytes });
-    // What was written meanwhile has not been kept back by anybody.
-    const written = () => index.totals().held - objectsBefore + done.held + room.pending - pending;
-    await comeBack(
-      done,
-      request.mounted === true,
-      async () => (await diskSpace()).free - before + Math.max(0, written()),
-    );
-    const freed = (await diskSpace()).free - before;
     await refresh();
     onProgress();
-    return { objects: done.objects, bytes: done.bytes, freed };
+    // What was written meanwhile has not been kept back by anybody.
+    const written = () => index.totals().held - objectsBefore + done.held + room.pending - pending;
+    const back = async () => (closed ? done.held : (await diskSpace()).free - before + Math.max(0, written()));
+    const cameBack = comeBack(done, request.mounted === true, back);
+    // Whoever waits for room has it already.
+    if (ordinary) track(cameBack);
+    else await cameBack;
+    return { objects: done.objects, bytes: done.bytes, freed: (await diskSpace()).free - before };
+  }
+
+  function track(work: Promise<void>): void {
+    const done = work.catch(warn).finally(() => working.delete(done));
+    working.add(done);
   }
 
   /** Sees to it that the disk has back what was removed, as far as can be. */
@@ -273,7 +287,7 @@ export function createCapacity(options: CapacityOptions): Capacity {
     if (!mounted && (performance.now() - releasedAt < RELEASE_PAUSE || (await isBack()))) return;
     releasedAt = performance.now();
     await release();
-    if (await isBack()) return;
+    if ((await isBack()) || closed) return;
     // Files that are open now are kept by their mounts again when they are closed.
     for (const pause of RELEASE_AGAIN) {
       const timer = setTimeout(() => {
@@ -364,8 +378,9 @@ export function createCapacity(options: CapacityOptions): Capacity {
       if (closed) return;
       closed = true;
       clearInterval(timer);
-      for (const one of later) clearTimeout(one);
       await evicting;
+      await Promise.all(working);
+      for (const one of later) clearTimeout(one);
       await refreshing?.catch(() => {});
       await measuring?.catch(() => {});
     },

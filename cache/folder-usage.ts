@@ -12,15 +12,16 @@ const AT_ONCE = 16;
  * @param except names of its own that are not counted
  */
 export async function folderUsage(folder: string, except: ReadonlySet<string> = new Set()): Promise<number> {
-  let bytes = 0;
   const entries = (await absent(readdir(folder, { withFileTypes: true }))) ?? [];
-  const count = async (entry: Dirent) => {
+  const usageOf = async (entry: Dirent): Promise<number> => {
     const path = join(folder, entry.name);
-    if (entry.isDirectory()) bytes += await folderUsage(path);
-    else bytes += ((await absent(lstat(path)))?.blocks ?? 0) * 512;
+    return entry.isDirectory() ? await folderUsage(path) : ((await absent(lstat(path)))?.blocks ?? 0) * 512;
   };
   const counted = entries.filter(({ name }) => !except.has(name));
-  for (let at = 0; at < counted.length; at += AT_ONCE) await Promise.all(counted.slice(at, at + AT_ONCE).map(count));
+  let bytes = 0;
+  for (let at = 0; at < counted.length; at += AT_ONCE) {
+    for (const usage of await Promise.all(counted.slice(at, at + AT_ONCE).map(usageOf))) bytes += usage;
+  }
   return bytes;
 }
 

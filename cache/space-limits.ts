@@ -14,6 +14,9 @@ export interface SpaceLimits {
  */
 const DEFAULT_MIN_FREE = { percent: 5, atMost: 10 * 2 ** 30 };
 
+/** Whoever waits for one file gets a pack with it: room for a few of them is made at once, in bytes. */
+const PACKS = 64 * 2 ** 20;
+
 /** What a disk tells of itself, in bytes and in inodes. */
 export interface DiskSpace {
   readonly total: number;
@@ -40,7 +43,7 @@ export function resolveLimits({ limit, minFree }: SpaceLimits, total: number): R
     ...(most !== undefined && { limit: most }),
     minFree: minFree ? bytesOf(minFree) : Math.min(bytesOf(DEFAULT_MIN_FREE), DEFAULT_MIN_FREE.atMost),
     low: Math.min(whole * 0.02, 16 * 2 ** 30),
-    high: Math.min(whole * 0.05, 64 * 2 ** 30),
+    high: Math.max(Math.min(whole * 0.05, 64 * 2 ** 30), Math.min(whole / 8, PACKS)),
   };
 }
 
