@@ -1,82 +1,33 @@
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { canMount } from '../test/support/privilege.ts';
-import { contentOf, writeContentIds } from './fuse/testing/contents.ts';
-import type { DaemonOptions } from './fuse/testing/daemon.ts';
-import { type Running, start, startScript, threadStates } from './fuse/testing/processes.ts';
-import { createRig, type Rig, rigFile, storeObject } from './fuse/testing/rig.ts';
+import { contentOf } from './fuse/testing/contents.ts';
+import { createKept, heldBy, type Kept } from './fuse/testing/kept.ts';
+import { startScript } from './fuse/testing/processes.ts';
+import { type Rig, storeObject } from './fuse/testing/rig.ts';
 import { connectKeeper } from './keeper-client.ts';
 import { parseKeeperRequest } from './keeper-protocol.ts';
 
-const FILES = 40;
-const heldBy = (keeper: Running) => `the keeper, process ${keeper.pid}, holds the ring`;
-
 describe.skipIf(!canMount)('a ring that a keeper holds', () => {
+  let kit: Kept;
   let rig: Rig;
-  let directory: string;
   let socket: string;
-  let processes: Running[];
+
   beforeEach(async () => {
-    processes = [];
-    rig = await createRig(Array.from({ length: FILES }, (_, index) => rigFile(`f${index}`, contentOf(index))));
-    directory = mkdtempSync(join(tmpdir(), 'larder-keeper-'));
-    socket = join(directory, 'keeper.sock');
-    writeContentIds(join(directory, 'ids'), FILES);
+    kit = await createKept(40);
+    ({ rig, socket } = kit);
   });
-  afterEach(async () => {
-    for (const { child, ended } of processes) {
-      child.kill('SIGKILL');
-      await ended;
-    }
-    await rig.cleanup();
-    rmSync(directory, { recursive: true });
-  });
+  afterEach(() => kit.cleanup());
 
-  function track(running: Running): Running {
-    processes.push(running);
-    return running;
-  }
-
-  const printed = (running: Running, text: string | RegExp) =>
-    expect.poll(() => running.output(), { timeout: 20_000, interval: 5 }).toMatch(text);
-
-  async function keeper(): Promise<Running> {
-    const running = track(startScript('keeper.ts', [socket]));
-    await printed(running, 'keeping');
-    return running;
-  }
-
-  async function daemon(options: Partial<DaemonOptions> = {}, expected = 'up:'): Promise<Running> {
-    const given: DaemonOptions = {
-      root: rig.root,
-      socket,
-      ids: join(directory, 'ids'),
-      deadline: 60_000,
-      delay: 0,
-      ...options,
-    };
-    const running = track(startScript('daemon.ts', [JSON.stringify(given)]));
-    await printed(running, expected);
-    return running;
-  }
-
-  async function kill(running: Running): Promise<void> {
-    running.child.kill('SIGKILL');
-    await running.ended;
-  }
-
-  const cat = (path: string) => track(start('cat', [path]));
-  const read = (path: string) => readFile(path).then(String);
-
-  async function untilWaiting(running: Running): Promise<void> {
-    await expect.poll(() => threadStates(running.pid), { timeout: 5000 }).toEqual(['S']);
-    await sleep(100);
-    expect(threadStates(running.pid)).toEqual(['S']);
-  }
+  const track: Kept['track'] = (running) => kit.track(running);
+  const printed: Kept['printed'] = (...given) => kit.printed(...given);
+  const keeper: Kept['keeper'] = (...given) => kit.keeper(...given);
+  const daemon: Kept['daemon'] = (...given) => kit.daemon(...given);
+  const kill: Kept['kill'] = (running) => kit.kill(running);
+  const cat: Kept['cat'] = (path) => kit.cat(path);
+  const read: Kept['read'] = (path) => kit.read(path);
+  const untilWaiting: Kept['untilWaiting'] = (running) => kit.untilWaiting(running);
 
   it('serves opens that waited when the daemon was killed, once the next daemon is there', async () => {
     const kept = await keeper();

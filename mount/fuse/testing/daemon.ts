@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { openKeptRing } from '../../keeper-ring.ts';
 import { WANTED } from '../negotiate.ts';
 import { FEATURE } from '../protocol.ts';
+import type { RingFile } from '../ring-file.ts';
 import { contentOf, readContentIds } from './contents.ts';
 import { storeObject } from './rig.ts';
 
@@ -17,11 +18,32 @@ export interface DaemonOptions {
   readonly delay: number;
   /** Do without FUSE_HAS_RESEND, as before Linux 6.9. */
   readonly old?: boolean;
+  /** Give the files out as the ring's own instead of fetching them; `-1` as `delay` then holds reads, and not opens. */
+  readonly stream?: boolean;
+  /** Path of a whole file for each content id, to pass opens through to: `<whole>/<id>`. */
+  readonly whole?: string;
 }
 
 // Serves a rig's ring, with objects made on the spot. Prints events; SIGTERM hands the ring to the keeper, SIGUSR2 prints the counters.
-const { root, socket, ids, deadline, delay, old } = JSON.parse(process.argv[2]!) as DaemonOptions;
+const { root, socket, ids, deadline, delay, old, stream, whole } = JSON.parse(process.argv[2]!) as DaemonOptions;
 const index = readContentIds(ids);
+const never = (signal: AbortSignal) =>
+  new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+
+/** A file whose bytes are made on the spot. */
+function streamOf(id: string): RingFile {
+  const data = contentOf(index.get(id)!);
+  return {
+    size: data.length,
+    async read(offset, length, signal) {
+      if (delay < 0) await never(signal);
+      return data.subarray(offset, offset + length);
+    },
+    whole: () => whole && `${whole}/${id}`,
+    close() {},
+  };
+}
+
 const ring = await openKeptRing({
   target: `${root}/ring`,
   socket,
@@ -31,7 +53,8 @@ const ring = await openKeptRing({
   async resolve(id, signal) {
     const file = index.get(id);
     if (file === undefined) return 'absent';
-    if (delay < 0) await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+    if (stream) return streamOf(id);
+    if (delay < 0) await never(signal);
     await sleep(Math.random() * delay);
     signal.throwIfAborted();
     storeObject(root, contentOf(file));
@@ -39,6 +62,11 @@ const ring = await openKeptRing({
   },
 });
 console.log(`up: ${ring.how}`);
+// Stands still, as if stuck in a call, for two seconds.
+process.on('SIGUSR1', () => {
+  const until = Date.now() + 2000;
+  while (Date.now() < until);
+});
 process.on('SIGTERM', async () => {
   await ring.leave();
   console.log('left');

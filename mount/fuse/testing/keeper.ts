@@ -2,4 +2,10 @@ import { runKeeper } from '../../keeper.ts';
 
 const ending = new AbortController();
 process.on('SIGTERM', () => ending.abort());
-await runKeeper({ socket: process.argv[2]!, onEvent: (event) => console.log(event), signal: ending.signal });
+const [, , socket, patience] = process.argv;
+await runKeeper({
+  socket: socket!,
+  ...(patience && { patience: Number(patience) }),
+  onEvent: (event) => console.log(event),
+  signal: ending.signal,
+});

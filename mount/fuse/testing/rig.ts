@@ -18,7 +18,7 @@ import { isErrno } from '../../../dataset/errors.ts';
 import { writeImage } from '../../erofs/image.ts';
 import { mountImage } from '../../image-mount.ts';
 import { mountOverlay } from '../../overlay.ts';
-import { cleanLeftovers } from '../../unmount.ts';
+import { cleanLeftovers, unmount } from '../../unmount.ts';
 
 /** One file of the tree, by the bytes it shall have. Files of equal bytes share an object. */
 export interface RigFile {
@@ -34,6 +34,7 @@ export interface Rig {
   readonly ring: string;
   /** Mounts an overlay of the tree; the ring must be served by then. */
   overlay(name: string): Promise<string>;
+  unmount(overlay: string): Promise<void>;
   cleanup(): Promise<void>;
 }
 
@@ -62,6 +63,9 @@ export async function createRig(files: readonly RigFile[]): Promise<Rig> {
         fault: at('ring/fault'),
       };
       return (await mountOverlay({ layers, target: at(name), name })).target;
+    },
+    async unmount(overlay) {
+      await unmount(overlay);
     },
     async cleanup() {
       await cleanLeftovers(root);
