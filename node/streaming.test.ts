@@ -14,11 +14,13 @@ import { importDirectory } from '../dataset/import.ts';
 import { findEntry } from '../dataset/manifest.ts';
 import { initRepository, type Repository } from '../dataset/repository.ts';
 import type { Version } from '../dataset/version.ts';
+import { startScript } from '../mount/fuse/testing/processes.ts';
 import { type BreakingProxy, startBreakingProxy } from '../test/support/breaking-proxy.ts';
 import { canMount } from '../test/support/privilege.ts';
 import { hasS3Server, S3_SERVER_TIMEOUT, startS3Server } from '../test/support/s3-server.ts';
 import { silentLogger } from './log.ts';
 import { type Node, type NodeOptions, openNode } from './node.ts';
+import { runtimePaths } from './paths.ts';
 
 const MIB = 2 ** 20;
 const LARGE = 200 * MIB;
@@ -64,8 +66,8 @@ describe.skipIf(!canMount || !hasS3Server)('a mount of files that are not brough
 
   const mounted = (name: string) => join(folder, 'mounted', name);
 
-  async function staged(options: Partial<NodeOptions> = {}): Promise<Node> {
-    const node = await openNode({
+  const openOne = (options: Partial<NodeOptions> = {}) =>
+    openNode({
       runtime: join(folder, 'run'),
       cache: join(folder, 'cache'),
       deadline: 20_000,
@@ -73,10 +75,8 @@ describe.skipIf(!canMount || !hasS3Server)('a mount of files that are not brough
       log: silentLogger,
       ...options,
     });
-    stack.defer(async () => {
-      await node.volumes.unstage('one', join(folder, 'mounted'));
-      await node.close();
-    });
+
+  async function stage(node: Node): Promise<void> {
     await node.volumes.stage({
       volume: 'one',
       dataset: 'photos',
@@ -86,6 +86,15 @@ describe.skipIf(!canMount || !hasS3Server)('a mount of files that are not brough
       repository: location,
     });
     proxy.reset();
+  }
+
+  async function staged(options: Partial<NodeOptions> = {}): Promise<Node> {
+    const node = await openOne(options);
+    stack.defer(async () => {
+      await node.volumes.unstage('one', join(folder, 'mounted'));
+      await node.close();
+    });
+    await stage(node);
     return node;
   }
 
@@ -125,6 +134,7 @@ describe.skipIf(!canMount || !hasS3Server)('a mount of files that are not brough
     stack.defer(subscribe('streamed', ({ bytes }) => (streamed += bytes)));
     const { reads } = node.ring.server.counters();
     const { stdout } = await run('sha256sum', [mounted('large')]);
+    expect(node.ring.server.counters().passedOpens).toBe(1);
     expect(stdout.slice(0, 64)).toBe(digest);
     expect(streamed).toBe(0);
     expect(node.ring.server.counters().reads).toBe(reads);
@@ -132,6 +142,52 @@ describe.skipIf(!canMount || !hasS3Server)('a mount of files that are not brough
     const inPlace = await readFile(objectPath(node.cache.layout, id));
     expect(createHash('sha256').update(inPlace).digest('hex')).toBe(digest);
   }, 120_000);
+
+  it('reads all of a version, small files among them, with a cache that has no room', async () => {
+    const node = await staged({ limits: { limit: { bytes: 1 } }, streamOver: 64 * MIB, streamMemory: 16 * MIB });
+    const sums = (directory: string) => run('sh', ['-c', 'sha256sum small-* large'], { cwd: directory });
+    expect((await sums(join(folder, 'mounted'))).stdout).toBe((await sums(source)).stdout);
+    const kept = readdirSync(join(folder, 'cache', 'objects'), { recursive: true, withFileTypes: true });
+    expect(kept.filter((entry) => entry.isFile())).toEqual([]);
+    expect(readdirSync(join(folder, 'cache', 'partial'))).toEqual([]);
+    expect(node.streams.stats().memoryBytes).toBeLessThanOrEqual(16 * MIB);
+    const { requests, received } = proxy.total('GetObject');
+    expect(received).toBeLessThan(LARGE * 1.1);
+    // Small files came along with each other.
+    expect(requests).toBeLessThan(100);
+  }, 120_000);
+
+  it('is read on through an open file when another daemon takes over', async () => {
+    const socket = runtimePaths(join(folder, 'run')).keeperSocket;
+    mkdirSync(join(folder, 'run'));
+    const keeper = startScript('keeper.ts', [socket]);
+    stack.defer(async () => {
+      keeper.child.kill('SIGKILL');
+      await keeper.ended;
+    });
+    await until(() => keeper.output().includes('keeping'));
+    const first = await openOne();
+    await stage(first);
+    const file = await open(mounted('large'));
+    const readAt = async (offset: number) => (await file.read(Buffer.alloc(MIB), 0, MIB, offset)).buffer;
+    try {
+      expect((await readAt(0)).equals(await expected(0, MIB))).toBe(true);
+      await first.close();
+      const waiting = readAt(100 * MIB);
+      const second = await openOne();
+      try {
+        expect(second.ring.how).toBe('joined');
+        expect((await waiting).equals(await expected(100 * MIB, MIB))).toBe(true);
+        expect((await readAt(150 * MIB)).equals(await expected(150 * MIB, MIB))).toBe(true);
+        await file.close();
+      } finally {
+        await second.volumes.unstage('one', join(folder, 'mounted'));
+        await second.close();
+      }
+    } finally {
+      await file.close().catch(() => {});
+    }
+  }, 60_000);
 
   async function expected(offset: number, length: number): Promise<Buffer> {
     const file = await open(join(source, 'large'));

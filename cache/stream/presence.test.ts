@@ -38,6 +38,7 @@ it('shows a block to other threads exactly while all that lies in it is there, a
         presence.add(at, ahead);
       }
       expect(presence.whole).toBe(there.size === pieces.count);
+      expect(presence.empty).toBe([...there].every((one) => pieces.isHole(one)));
       const bits = new Uint8Array(presence.blocks);
       for (let block = 0; block * BLOCK_BYTES < pieces.size; block += 1) {
         const from = block * BLOCK_BYTES;

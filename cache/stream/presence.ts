@@ -16,6 +16,8 @@ export class Presence {
   readonly #pieces: Pieces;
   readonly #there: Uint8Array;
   #missing: number;
+  /** Pieces that are no holes. */
+  readonly #chunks: number;
 
   constructor(pieces: Pieces) {
     this.#pieces = pieces;
@@ -24,6 +26,7 @@ export class Presence {
     this.#there = new Uint8Array(pieces.count);
     this.#missing = pieces.count;
     for (let at = 0; at < pieces.count; at += 1) if (pieces.isHole(at)) this.add(at);
+    this.#chunks = this.#missing;
   }
 
   has(at: number): boolean {
@@ -33,6 +36,11 @@ export class Presence {
   /** Nothing is missing. */
   get whole(): boolean {
     return this.#missing === 0;
+  }
+
+  /** Nothing is there but holes. */
+  get empty(): boolean {
+    return this.#missing === this.#chunks;
   }
 
   /** @param ahead nobody asked for it yet */

@@ -99,7 +99,8 @@ export class Stream {
     this.#place = place;
     const { cache } = parts;
     // A file of one piece is either there or not: a partial file is begun with its bytes.
-    if (hasPartial(cache.layout, id) || (this.pieces.count > 1 && this.#mayLand(1))) this.#openPartial();
+    if (hasPartial(cache.layout, id) || (this.pieces.count > 1 && this.#mayLand(this.pieces.length(0))))
+      this.#openPartial();
   }
 
   get size(): number {
@@ -145,6 +146,7 @@ export class Stream {
     this.#closed = true;
     for (const flight of this.#flights.values()) flight.stopping.abort(closedError(this.id));
     while (this.#atWork.size > 0) await Promise.allSettled(this.#atWork);
+    if (this.#partial?.presence.empty) this.#partial.unlink();
     this.#partial?.close();
     if (this.#object !== undefined) closeSync(this.#object);
   }
@@ -175,6 +177,11 @@ export class Stream {
   ): Promise<Uint8Array> {
     const partial = this.#partial;
     const [only] = held;
+    for (const [index, one] of held.entries()) {
+      const at = first + index;
+      if (typeof one === 'object' && offset + length >= this.pieces.offset(at + 1))
+        this.#parts.memory.finish(this.pieces.key(at));
+    }
     if (held.length === 1 && typeof only === 'object') {
       const from = offset - this.pieces.offset(first);
       return only.subarray(from, from + length);
@@ -204,9 +211,11 @@ export class Stream {
     return this.#partial && !this.#isFull() ? WINDOW : this.#parts.memoryWindow();
   }
 
-  /** Fetches what comes after piece `last`, up to byte `end`. */
+  /** Fetches what comes after piece `last`, up to byte `end`. What goes to memory must not drive out what is there unread. */
   #goAhead(last: number, end: number): void {
+    const most = this.#partial && !this.#isFull() ? this.size : this.pieces.offset(last + 1) + this.#window();
     for (let at = last + 1; at < this.pieces.count && this.pieces.offset(at) < end; at += 1) {
+      if (this.pieces.offset(at + 1) > most) return;
       if (this.pieces.isHole(at) || this.#partial?.presence.has(at) || this.#flights.has(at)) continue;
       if (!this.#parts.memory.has(this.pieces.key(at))) this.#begin(at, false);
     }
