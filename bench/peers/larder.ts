@@ -11,21 +11,21 @@ export const larder: Peer = {
     const program = larderIn(directory, link.location(stored.bucket));
     const root = join(directory, 'mount');
     mkdirSync(root);
-    let processes: number[] = [];
+    let daemon: number | undefined;
     const stop = async () => {
-      if (processes.length === 0) return;
-      await program.run('unmount', root);
+      if (daemon !== undefined) await program.run('unmount', root);
+      daemon = undefined;
+      // Also where mounting failed and a daemon runs all the same.
       await program.stop();
-      processes = [];
     };
     return {
       root,
       bucket: stored.bucket,
       async start() {
         await program.run('mount', stored.dataset, root);
-        processes = [await program.daemon()];
+        daemon = await program.daemon();
       },
-      processes: () => withChildren(processes),
+      processes: () => (daemon === undefined ? [] : withChildren([daemon])),
       stop,
       clearCache: () => rmSync(program.cache, { recursive: true, force: true }),
       [Symbol.asyncDispose]: stop,
