@@ -11,7 +11,7 @@ import { importListing } from '../dataset/source/import-listing.ts';
 import { ensureImage } from './image-build.ts';
 import { buildImage } from './image-files.ts';
 
-/** More than are built on the main thread. */
+/** More than are built in this process. */
 const FILES = 25_000;
 
 let folder: string;
@@ -44,7 +44,7 @@ function imagesFolder(): string {
   return images;
 }
 
-it('makes the same image and map on a thread of its own as in place', async () => {
+it('makes the same image and map in a process of its own as in place', async () => {
   const images = imagesFolder();
   const { file, map } = await ensureImage(images, version);
   const here = { file: join(images, 'here.erofs'), mapFile: join(images, 'here.map') };

@@ -1,17 +1,16 @@
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { MessageChannel } from 'node:worker_threads';
-import { serveBuckets } from '../cache/bucket-port.ts';
+import { fork } from 'node:child_process';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { getCompileCacheDir } from 'node:module';
+import { basename, dirname, join } from 'node:path';
 import { loadStageMap, type StageMap } from '../cache/stage-map.ts';
+import { readObject } from '../dataset/bucket/read-object.ts';
 import type { Digest } from '../dataset/digest.ts';
 import { CorruptError, isErrno, UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
-import { fromThreadError } from '../dataset/threads/thread-error.ts';
+import { fromThreadError, toThreadError } from '../dataset/threads/thread-error.ts';
 import { readVersion } from '../dataset/version.ts';
-import { giveMemoryBack } from '../system/calls/memory.ts';
-import { startThread } from '../system/thread.ts';
 import { buildImage } from './image-files.ts';
-import type { ImageAnswer, ImageOrder } from './image-thread.ts';
+import type { ImageAnswer, ImageOrder } from './image-process.ts';
 
 /** What a node makes of a manifest, once: the tree as an EROFS image, and where its contents stand in the manifest. */
 export interface VersionImage {
@@ -19,12 +18,15 @@ export interface VersionImage {
   readonly map: StageMap;
 }
 
-/** Trees of up to so many entries are built on the main thread: that takes less time than a thread to start. */
+/** Trees of up to so many entries are built here: that takes less time than a process to start. */
 const SMALL = 20_000;
+
+/** No segment of a manifest is larger, in bytes. */
+const READ_LIMIT = 64 * 2 ** 20;
 
 /**
  * The image and the stage map of a version, from `directory` or, where one is missing or damaged, built anew in one pass over the
- * manifest. A large one is built on a thread of its own, whose memory goes with it.
+ * manifest. A large one is built by a process of its own, whose memory goes with it.
  */
 export async function ensureImage(
   directory: string,
@@ -39,7 +41,7 @@ export async function ensureImage(
 
   const { entries } = await readVersion(repository, version.version, signal);
   if (entries <= SMALL) await buildImage({ repository, root, file, mapFile, signal });
-  else await buildOnThread({ repository, root, file, mapFile, signal });
+  else await buildApart({ repository, root, file, mapFile, signal });
   return { file, map: loadStageMap(mapFile, root) };
 }
 
@@ -61,46 +63,65 @@ interface Build {
   readonly signal: AbortSignal | undefined;
 }
 
-async function buildOnThread({ repository, root, file, mapFile, signal }: Build): Promise<void> {
+/** In a process of its own: what a thread had freed would stay with this one. */
+async function buildApart({ repository, signal, ...files }: Build): Promise<void> {
   signal?.throwIfAborted();
-  giveMemoryBack();
-  const { port1, port2 } = new MessageChannel();
   const stopping = new AbortController();
-  const order: ImageOrder = {
-    repository: { id: repository.id, location: repository.location },
-    root,
-    file,
-    mapFile,
-    buckets: port2,
-  };
-  const thread = startThread(new URL('./image-thread.ts', import.meta.url), {
-    workerData: order,
-    transferList: [port2],
-    resourceLimits: { maxYoungGenerationSizeMb: 8 },
+  const kept = getCompileCacheDir();
+  const child = fork(new URL('./image-process.ts', import.meta.url), [], {
+    serialization: 'advanced',
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    env: { ...process.env, ...(kept !== undefined && { NODE_COMPILE_CACHE: dirname(kept) }) },
   });
-  // All that it reads comes through this thread, with its retries and neighbours: failing that is how it is stopped, too.
-  serveBuckets(
-    port1,
-    new Map([[0, { bucket: repository.bucket, signal: stopping.signal, onRead: () => {}, onFetched: () => {} }]]),
+  let failure: Error | undefined = new UnavailableError(
+    `the process that makes the image of ${files.root} ended early`,
   );
-  const stop = () => stopping.abort(signal!.reason);
-  signal?.addEventListener('abort', stop, { once: true });
-  try {
-    await new Promise<void>((resolve, reject) => {
-      let failure: Error | undefined = new UnavailableError(`the thread that makes the image of ${root} ended early`);
-      thread.on('message', ({ error }: ImageAnswer) => {
-        failure = error && fromThreadError(error);
-      });
-      thread.once('error', reject);
-      // Its memory is gone when it has ended.
-      thread.once('exit', () => (failure === undefined ? resolve() : reject(failure)));
+  const ended = new Promise<void>((resolve) => {
+    child.once('exit', () => resolve());
+    child.once('error', (error) => {
+      failure = error;
+      resolve();
     });
-  } catch (error) {
+  });
+  const tell = (order: ImageOrder) => {
+    if (child.connected) child.send(order, () => {});
+  };
+  // All that it reads comes through this process, with its retries and neighbours.
+  const read = async (wanted: Extract<ImageAnswer, { key: string }>) => {
+    try {
+      const { range } = wanted;
+      const { bytes } = await readObject(repository.bucket, wanted.key, READ_LIMIT, { range, signal: stopping.signal });
+      tell({ read: wanted.read, bytes });
+    } catch (error) {
+      tell({ read: wanted.read, error: toThreadError(error) });
+    }
+  };
+  child.on('message', (answer: ImageAnswer) => {
+    if ('key' in answer) void read(answer);
+    else failure = answer.error && fromThreadError(answer.error);
+  });
+  const stop = () => {
+    stopping.abort(signal!.reason);
+    child.kill();
+  };
+  signal?.addEventListener('abort', stop, { once: true });
+  tell({ repository: { id: repository.id, location: repository.location }, ...files });
+  try {
+    await ended;
     signal?.throwIfAborted();
-    throw error;
+    if (failure !== undefined) throw failure;
   } finally {
     signal?.removeEventListener('abort', stop);
-    stopping.abort(new UnavailableError('the image is not built any more'));
-    port1.close();
+    stopping.abort();
+    if (signal?.aborted) removeTemporaries(files.file, files.mapFile);
+  }
+}
+
+/** What a process that was ended was writing. */
+function removeTemporaries(...files: readonly string[]): void {
+  for (const file of files) {
+    for (const name of readdirSync(dirname(file))) {
+      if (name.includes(basename(file)) && name.endsWith('.tmp')) rmSync(join(dirname(file), name), { force: true });
+    }
   }
 }

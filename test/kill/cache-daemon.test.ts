@@ -63,7 +63,9 @@ describe.skipIf(!canMount)("the node's daemon", () => {
     ['garbage', (file: string) => writeFileSync(file, Buffer.alloc(100_000, 'x'))],
   ])(
     'finds its objects again when the index is %s',
-    async (_how, spoil) => {
+    async (how, spoil) => {
+      const version = cache.cold(`index-${how}`, 20, BYTES);
+      expect((await cache.read(version)).right).toBe(20);
       await cache.kill(cache.pids().pid);
       for (const suffix of ['-wal', '-shm']) rmSync(directoryOf(`index.db${suffix}`), { force: true });
       spoil(directoryOf('index.db'));
@@ -74,6 +76,22 @@ describe.skipIf(!canMount)("the node's daemon", () => {
     },
     60_000,
   );
+
+  it('replaces a damaged object below a mount that has read it, and the mount reads the right one', async () => {
+    const version = cache.cold('damage', 20, BYTES);
+    expect((await cache.read(version)).right).toBe(20);
+    const [name, id] = [...version.files][7]!;
+    const object = join(cache.objects, id.slice(0, 2), id);
+    const bytes = readFileSync(object);
+    bytes[100]! ^= 1;
+    writeFileSync(object, bytes);
+    expect(await cache.read(version)).toMatchObject({ right: 19, wrong: [name] });
+    const verified = cache.world.larder('--json', 'cache', 'verify');
+    expect(verified.status).toBe(5);
+    expect(JSON.parse(verified.stdout.split('\n')[0]!)).toMatchObject({ damaged: [id], unknown: [] });
+    expect(await cache.read(version)).toEqual({ right: 20, wrong: [], errors: {} });
+    expect(cache.world.ok('cache', 'verify')).not.toContain('damaged');
+  }, 60_000);
 
   it('drops what a crash of the machine may have torn, and fetches it again', async () => {
     const version = cache.cold('crash', 50, BYTES);
