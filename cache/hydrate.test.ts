@@ -394,7 +394,7 @@ describe('prefetching', () => {
     const bring = hydrator();
     bring.register(version.staged);
     const done = await bring.prefetch(version.staged, { pattern: '*.txt' });
-    expect(done).toEqual({ files: 1, bytes: 500 });
+    expect(done).toEqual({ files: 1, bytes: 500, totalFiles: 1, totalBytes: 500 });
     expect(existsSync(cache.objectPath(version.files.get('other.txt')!.id))).toBe(true);
     expect(cache.has(version.files.get('file-000000')!.id)).toBe(false);
   });

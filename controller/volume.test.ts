@@ -42,6 +42,8 @@ describe("a volume's record", () => {
     expect(decodeVolume(encodeVolume(volume), key)).toEqual(volume);
     const { ref: _, ...headless } = volume;
     expect(decodeVolume(encodeVolume(headless), key)).toEqual(headless);
+    const fetched = { ...volume, prefetch: 'train/**' };
+    expect(decodeVolume(encodeVolume(fetched), key)).toEqual(fetched);
   });
 
   it('is read past fields of a later version', () => {

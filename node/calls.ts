@@ -1,5 +1,7 @@
 import { realpathSync } from 'node:fs';
+import type { Capacity } from '../cache/capacity.ts';
 import type { Hydrator } from '../cache/hydrate.ts';
+import type { KnownVersions } from '../cache/known-versions.ts';
 import { sha256 } from '../dataset/digest.ts';
 import { ConflictError, InvalidError, isErrno, NotFoundError } from '../dataset/errors.ts';
 import { resolveName } from '../dataset/refs.ts';
@@ -11,18 +13,21 @@ import { createSerial } from './serial.ts';
 import type { Handlers } from './server.ts';
 import { holdersOf, type Volumes } from './service.ts';
 import { snapshotWorkspace } from './snapshot.ts';
+import type { StagePrefetches } from './stage-prefetch.ts';
 import type { StagedVersions } from './staging.ts';
 
 export interface CallParts {
   readonly volumes: Volumes;
   readonly versions: StagedVersions;
   readonly hydrator: Hydrator;
+  readonly known: KnownVersions;
+  readonly capacity: Capacity;
   readonly repositories: Repositories;
 }
 
 /** What the command line asks of the daemon about mounts. */
 export function createMountCalls(parts: CallParts): Pick<Handlers, 'mount' | 'unmount' | 'snapshot' | 'prefetch'> {
-  const { volumes, versions, hydrator, repositories } = parts;
+  const { volumes, versions, hydrator, known, capacity, repositories } = parts;
   const serial = createSerial();
 
   const resolve = async ({ repository: location, name }: NamedVersion) => {
@@ -47,6 +52,7 @@ export function createMountCalls(parts: CallParts): Pick<Handlers, 'mount' | 'un
           version,
           kind: request.workspace === undefined ? 'pinned' : 'workspace',
           capacityBytes: request.workspace?.capacityBytes,
+          ...(request.prefetch !== undefined && { prefetch: request.prefetch }),
           stagingPath: directory,
         });
         return mountedVolume(record);
@@ -82,6 +88,10 @@ export function createMountCalls(parts: CallParts): Pick<Handlers, 'mount' | 'un
     prefetch: async (request, { signal, onProgress }) => {
       const { dataset, ...version } = await resolve(request);
       const report = (progress: Omit<Progress, 'phase'>) => onProgress({ phase: 'prefetching', ...progress });
+      // It is wanted soon: not the first to go, and not for the sake of its own files.
+      using _kept = capacity.keep(version.version);
+      const { repository, root } = version;
+      await known.touch({ version: version.version, root, repository: repository.location, dataset });
       const { files, bytes } = await versions.withSource(
         version,
         (source) => hydrator.prefetch(source, { pattern: request.pattern, signal, onProgress: report }),
@@ -92,9 +102,12 @@ export function createMountCalls(parts: CallParts): Pick<Handlers, 'mount' | 'un
   };
 }
 
-export function mountedVolume(record: StagedRecord): MountedVolume {
-  const { volume, kind, stagingPath, repository, dataset, version } = record;
-  return { volume, kind, directory: stagingPath, repository, dataset, version };
+/** @param prefetches what became of what it fetches */
+export function mountedVolume(record: StagedRecord, prefetches?: Pick<StagePrefetches, 'stateOf'>): MountedVolume {
+  const { volume, kind, stagingPath, repository, dataset, version, prefetch: what } = record;
+  const state = prefetches?.stateOf(volume);
+  const prefetch = state && what !== undefined ? { prefetch: { what, ...state } } : {};
+  return { volume, kind, directory: stagingPath, repository, dataset, version, ...prefetch };
 }
 
 /** One volume a mount point: mounted again as a workspace, it finds its changes. */

@@ -29,6 +29,7 @@ import { createResolver } from './resolve.ts';
 import { type Care, startCare } from './scrub.ts';
 import { createVolumes, type Volumes } from './service.ts';
 import { createStageMaps } from './stage-maps.ts';
+import { createStagePrefetches, type StagePrefetches } from './stage-prefetch.ts';
 import { createStagedVersions, type StagedVersions } from './staging.ts';
 import { createVersionBook } from './version-book.ts';
 
@@ -48,6 +49,7 @@ export interface Node extends AsyncDisposable {
   readonly neighbours: Neighbours | undefined;
   readonly versions: StagedVersions;
   readonly volumes: Volumes;
+  readonly prefetches: StagePrefetches;
   readonly care: Care;
   /** Rejects when the ring ended under the daemon: nothing that is missing can come any more, and a new daemon must be started. */
   readonly failed: Promise<never>;
@@ -140,7 +142,8 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   }
   const repositories = stack.adopt(createRepositories(neighbours?.share), (opened) => opened.close());
   const versions = createStagedVersions({ cache, hydrator, known, paths, maps });
-  const volumes = createVolumes({ cache, versions, paths, repositories });
+  const prefetches = stack.use(createStagePrefetches({ hydrator, versions, repositories, log }));
+  const volumes = createVolumes({ cache, versions, paths, repositories, prefetches });
   const about = (version: string) => aboutVersion({ known, volumes }, version);
   const versionOf = (id: string) => versions.sources().find(({ map }) => map.has(id as Digest))?.version;
   const { onFailure } = stack.use(createEventLog({ log, cache: cache.layout.directory, about, versionOf, deadline }));
@@ -198,6 +201,7 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     neighbours,
     versions,
     volumes,
+    prefetches,
     care,
     failed,
     close,

@@ -37,6 +37,8 @@ export interface MountRequest extends NamedVersion {
   readonly directory: string;
   /** Writable: a copy-on-write layer of this capacity in bytes over the version. */
   readonly workspace?: { readonly capacityBytes?: number };
+  /** What to fetch once it is mounted, in the background: `all`, or a glob over paths; absent for nothing. */
+  readonly prefetch?: string;
 }
 
 export interface MountedVolume {
@@ -46,6 +48,15 @@ export interface MountedVolume {
   readonly repository: string;
   readonly dataset: string;
   readonly version: Digest;
+  /** Of a volume that says what to fetch: `partial` where there was no room for the rest, or some of it is damaged. */
+  readonly prefetch?: {
+    readonly what: string;
+    readonly state: 'fetching' | 'done' | 'partial';
+    readonly files: number;
+    readonly bytes: number;
+    readonly totalFiles?: number;
+    readonly totalBytes?: number;
+  };
 }
 
 export type VolumeKind = 'pinned' | 'workspace';

@@ -27,6 +27,7 @@ import {
   type StageRequest,
   type VolumeStats,
 } from './service-types.ts';
+import type { StagePrefetches } from './stage-prefetch.ts';
 import type { StagedVersions } from './staging.ts';
 import { readWorkspaceRecord, removeWorkspace, writeWorkspaceRecord } from './workspace-record.ts';
 
@@ -71,9 +72,10 @@ export interface VolumesParts {
   readonly versions: StagedVersions;
   readonly paths: RuntimePaths;
   readonly repositories: Repositories;
+  readonly prefetches?: Pick<StagePrefetches, 'begin' | 'end'>;
 }
 
-export function createVolumes({ cache, versions, paths, repositories }: VolumesParts): Volumes {
+export function createVolumes({ cache, versions, paths, repositories, prefetches }: VolumesParts): Volumes {
   const records = openRecords(paths.staged);
   const workspaceOf = (volume: string) => ({
     at: join(paths.workspaces, encodeURIComponent(volume)),
@@ -116,6 +118,7 @@ export function createVolumes({ cache, versions, paths, repositories }: VolumesP
 
   /** In the order in which it was built, backwards; each step may have been done before. */
   async function tearDown(record: StagedRecord): Promise<Unmounted> {
+    prefetches?.end(record.volume);
     const result = await unmount(record.stagingPath);
     if (record.kind === 'workspace') await unmountAndRemove(workspaceOf(record.volume).at);
     await versions.release(record.volume);
@@ -156,9 +159,10 @@ export function createVolumes({ cache, versions, paths, repositories }: VolumesP
         if (known?.state !== 'staged') await tearDown(record);
         throw error;
       }
-      if (known?.state === 'staged') return known;
+      if (known?.state === 'staged' && (request.prefetch ?? known.prefetch) === known.prefetch) return known;
       const done: StagedRecord = { ...record, state: 'staged' };
       await records.put(done);
+      prefetches?.begin(done);
       return done;
     },
 
@@ -257,7 +261,10 @@ export function createVolumes({ cache, versions, paths, repositories }: VolumesP
             const repository = await repositories.at(rest.repository);
             return await versions.takeUp(volume, { ...rest, repository }, signal);
           },
-          onTakenUp: () => onTakenUp?.(rest.version),
+          onTakenUp: () => {
+            prefetches?.begin({ volume, ...rest });
+            onTakenUp?.(rest.version);
+          },
         });
       };
       for (const record of records.all()) {

@@ -1,9 +1,11 @@
 import type { Digest } from '../../dataset/digest.ts';
+import type { FileEntry, InlineContent } from '../../dataset/entry.ts';
 import { CorruptError, InvalidError, UnavailableError } from '../../dataset/errors.ts';
 import type { Cache } from '../cache.ts';
 import { globMatcher } from '../glob.ts';
 import { isFull } from '../object-writer.ts';
-import type { SegmentReader, StagedSource } from '../segment-reader.ts';
+import type { LoadedSegment, SegmentReader, StagedSource } from '../segment-reader.ts';
+import type { StageMap } from '../stage-map.ts';
 import { retrying } from './failures.ts';
 import type { Interest } from './quests.ts';
 
@@ -14,7 +16,7 @@ export interface PrefetchOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Distinct objects of a version that are in place; totals are known where there is no pattern. */
+/** Distinct objects that are in place; with a pattern, totals are known once all segments have been looked through. */
 export interface PrefetchProgress {
   readonly files: number;
   readonly bytes: number;
@@ -40,18 +42,38 @@ export async function prefetch(
   { pattern, onProgress, signal }: PrefetchOptions,
 ): Promise<PrefetchProgress> {
   const matches = pattern === undefined ? undefined : globMatcher(pattern);
-  const totals = matches ? {} : { totalFiles: map.objects, totalBytes: map.objectBytes };
-  const counted = new Uint8Array(Math.ceil(map.size / 8));
+  let totals: { totalFiles?: number; totalBytes?: number } = matches
+    ? {}
+    : { totalFiles: map.objects, totalBytes: map.objectBytes };
+  const there = distinct(map);
   let files = 0;
   let bytes = 0;
   const count = (id: Digest, size: number) => {
-    const position = map.position(id);
-    const bit = 1 << (position & 7);
-    if (counted[position >>> 3]! & bit) return;
-    counted[position >>> 3]! |= bit;
+    if (!there(id)) return;
     files += 1;
     bytes += size;
     onProgress?.({ files, bytes, ...totals });
+  };
+
+  const wanted = ({ entries }: LoadedSegment) =>
+    entries.filter(
+      (entry): entry is FileEntry & { content: Exclude<FileEntry['content'], InlineContent> } =>
+        entry.type === 'file' && entry.content.kind !== 'inline' && matches?.(entry.path) !== false,
+    );
+  const load = (segment: Digest) => retrying(() => segments.load(repository, segment), patience, stop);
+  /** Looks through all segments, before most of what they name is fetched. */
+  const total = async () => {
+    const first = distinct(map);
+    let totalFiles = 0;
+    let totalBytes = 0;
+    for (const segment of map.segments) {
+      for (const { content, size } of wanted(await load(segment))) {
+        if (!first(content.id)) continue;
+        totalFiles += 1;
+        totalBytes += size;
+      }
+    }
+    totals = { totalFiles, totalBytes };
   };
 
   const failures: unknown[] = [];
@@ -97,20 +119,22 @@ export async function prefetch(
     stop.throwIfAborted();
   };
 
+  const counting = matches && total();
+  // Met at the end.
+  counting?.catch(() => {});
   try {
     for (const [at, segment] of map.segments.entries()) {
       const following = map.segments[at + 1];
-      const { entries } = await retrying(() => segments.load(repository, segment), patience, stop);
+      const loaded = await load(segment);
       if (following) segments.load(repository, following).catch(() => {});
-      for (const entry of entries) {
-        if (entry.type !== 'file' || entry.content.kind === 'inline' || matches?.(entry.path) === false) continue;
-        const { id } = entry.content;
-        if (cache.has(id)) count(id, entry.size);
-        else void bringOne(id, entry.size);
+      for (const { content, size } of wanted(loaded)) {
+        if (cache.has(content.id)) count(content.id, size);
+        else void bringOne(content.id, size);
       }
       await untilFewerThan(PREFETCH_WIDTH);
     }
     await untilFewerThan(1);
+    await counting;
   } catch (error) {
     stopping.abort(error);
     signal?.throwIfAborted();
@@ -118,6 +142,18 @@ export async function prefetch(
   }
   if (failures.length > 0) throw prefetchError(failures, files, totals.totalFiles);
   return { files, bytes, ...totals };
+}
+
+/** Tells of each content of a map, the first time it is asked for, that it is the first time. */
+function distinct(map: StageMap): (id: Digest) => boolean {
+  const seen = new Uint8Array(Math.ceil(map.size / 8));
+  return (id) => {
+    const position = map.position(id);
+    const bit = 1 << (position & 7);
+    if (seen[position >>> 3]! & bit) return false;
+    seen[position >>> 3]! |= bit;
+    return true;
+  };
 }
 
 function prefetchError(failures: readonly unknown[], files: number, total: number | undefined): unknown {

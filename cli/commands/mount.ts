@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { Command } from 'commander';
+import { PREFETCH_CHOICES, parsePrefetch } from '../../controller/prefetch.ts';
 import { shortId } from '../../dataset/digest.ts';
 import { isErrno, NotFoundError } from '../../dataset/errors.ts';
 import { bytesOption } from '../arguments.ts';
@@ -12,6 +13,7 @@ import type { Start } from '../session.ts';
 interface Options {
   readonly workspace?: boolean;
   readonly capacity?: number;
+  readonly prefetch?: string;
 }
 
 /** `larder mount` */
@@ -26,8 +28,10 @@ export function addMount(program: Command, start: Start): void {
     .argument('<dir>', 'the directory to mount on; made where it is not there')
     .option('-w, --workspace', 'writable: changes stay apart from the version, and a snapshot commits them')
     .option('--capacity <size>', "a workspace's room for changes, such as 20G", bytesOption)
+    .option('--prefetch <what>', `fetch in the background: ${PREFETCH_CHOICES}`, 'none')
     .action(async (name: string, dir: string, options: Options, command: Command) => {
       const session = start(command);
+      const prefetch = parsePrefetch(options.prefetch ?? 'none', '--prefetch');
       requireMountRights();
       const directory = await ensureDirectory(dir);
       const workspace = options.workspace || options.capacity !== undefined;
@@ -36,6 +40,7 @@ export function addMount(program: Command, start: Start): void {
           repository: session.environment.repository,
           name,
           directory,
+          ...(prefetch !== undefined && { prefetch }),
           ...(workspace && { workspace: { capacityBytes: options.capacity } }),
         }),
       );
@@ -47,6 +52,7 @@ export function addMount(program: Command, start: Start): void {
   withExamples(command, [
     ['mount emoji /data/emoji', 'Mount the head of main'],
     ['mount emoji@v15 /data/emoji-15', 'Mount a tag beside it'],
+    ['mount emoji /data/emoji --prefetch all', 'Mount it, and fetch all of it in the background'],
     ['mount emoji /data/work --workspace --capacity 20G', 'Mount it writable, with room for 20 GiB of changes'],
   ]);
 }

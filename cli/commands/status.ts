@@ -50,6 +50,7 @@ export function addStatus(program: Command, start: Start): void {
         volume.repository,
       ]);
       if (rows.length > 0) for (const line of formatTable(COLUMNS, rows)) output.line(line);
+      for (const volume of status.volumes) if (volume.prefetch) output.line(prefetchLine(volume));
       if (options.check === true) requireHealth(status.health);
     });
   withExamples(command, [
@@ -63,6 +64,13 @@ function wellLines({ ok, checks }: NodeStatus['health'], output: Output): string
   if (ok) return ['health   well'];
   const wrong = checks.filter((check) => !check.ok);
   return wrong.map(({ name, message }) => `${output.style('red', 'wrong')}    ${name}: ${message}`);
+}
+
+function prefetchLine({ directory, prefetch }: NodeStatus['volumes'][number]): string {
+  const { what, state, files, totalFiles, bytes } = prefetch!;
+  const of = totalFiles === undefined ? '' : ` of ${totalFiles}`;
+  const how = { fetching: 'fetching', done: 'fetched', partial: 'fetched in part' }[state];
+  return `${directory}: ${how} ${what}, ${files}${of} files, ${formatBytes(bytes)}`;
 }
 
 function cacheLines({ cache, capacity, streams, neighbours }: NodeStatus['state']): string[] {
