@@ -11,6 +11,7 @@ import {
   openReply,
 } from './reply.ts';
 import type { Forgotten, FuseRequest } from './request.ts';
+import { createExpired } from './ring-expired.ts';
 import type { LocalBlocks, Reopen, RingFile } from './ring-file.ts';
 import type { Holds } from './ring-holds.ts';
 import { isFileNode, type NodeRecord, type NodeTable } from './ring-nodes.ts';
@@ -24,8 +25,6 @@ const CACHED = 1n;
 const PASSED = 2n;
 /** How long a file that is not open is kept for the next open, in ms, unless told otherwise. */
 const LINGER = 5000;
-/** How long after a read that ended at its deadline the same bytes fail at once, in ms: the kernel asks again for what it read ahead in vain. */
-const EXPIRED_AGAIN = 1000;
 
 /** What opens are passed through to. */
 export interface PassThrough {
@@ -89,8 +88,6 @@ interface OpenedFile {
   shared: boolean;
   reading: number;
   linger: NodeJS.Timeout | undefined;
-  /** Ranges whose reads ended at the deadline, newest last. */
-  expired: { readonly time: number; readonly from: number; readonly to: number }[];
 }
 
 export function attributesOfFile(node: bigint, size: number): Attributes {
@@ -100,6 +97,7 @@ export function attributesOfFile(node: bigint, size: number): Attributes {
 export function createFiles(options: FilesOptions): FileNodes {
   const { table, holds, deadline, maxRead, passThrough, blocks, onFailure } = options;
   const opened = new Map<bigint, OpenedFile>();
+  const expired = createExpired();
   const waits = createWaits<RingFile | undefined>({
     resolve: options.reopen,
     deadline,
@@ -125,7 +123,7 @@ export function createFiles(options: FilesOptions): FileNodes {
       if (before.file !== file) end(file);
       return before;
     }
-    const one: OpenedFile = { file, shared: false, reading: 0, linger: undefined, expired: [] };
+    const one: OpenedFile = { file, shared: false, reading: 0, linger: undefined };
     opened.set(record.node, one);
     if (!isOpen(record)) linger(record, one);
     return one;
@@ -260,8 +258,7 @@ export function createFiles(options: FilesOptions): FileNodes {
       port.send(emptyReply(request.unique));
       return;
     }
-    const oldest = Date.now() - EXPIRED_AGAIN;
-    if (opened.get(record.node)?.expired.some((one) => one.time >= oldest && one.from <= from && from < one.to)) {
+    if (expired.has(record.node, from)) {
       counters.readsExpired += 1;
       port.send(errorReply(request.unique, EIO));
       return;
@@ -288,9 +285,7 @@ export function createFiles(options: FilesOptions): FileNodes {
       controller.abort();
     };
     const timer = setTimeout(() => {
-      const one = opened.get(record.node);
-      const time = Date.now();
-      if (one) one.expired = [...one.expired.filter((range) => range.time >= time - EXPIRED_AGAIN), { time, from, to }];
+      expired.add(record.node, from, to);
       callOff();
       fail('readsExpired');
     }, deadline);

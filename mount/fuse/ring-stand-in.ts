@@ -1,5 +1,6 @@
 import { constants } from 'node:os';
 import { emptyReply, errorReply } from './reply.ts';
+import { createExpired } from './ring-expired.ts';
 import type { FileCounters, FileNodes } from './ring-files.ts';
 import type { Holds } from './ring-holds.ts';
 
@@ -20,6 +21,7 @@ export function createStandIn(options: { readonly holds: Holds; readonly deadlin
   takeSettled(): Settled;
 } {
   const { holds, deadline } = options;
+  const expired = createExpired();
   const forgotten = new Map<bigint, bigint>();
   let released: (readonly [string, string])[] = [];
   const none: FileCounters = {
@@ -41,12 +43,17 @@ export function createStandIn(options: { readonly holds: Holds; readonly deadlin
       } else if (request.op === 'release') {
         port.send(emptyReply(request.unique));
         released.push([String(request.nodeid), String(request.handle)]);
+      } else if (request.op === 'read' && expired.has(request.nodeid, Number(request.offset))) {
+        port.send(errorReply(request.unique, constants.errno.EIO));
       } else {
         const begin = (key: bigint) => {
-          const timer = setTimeout(
-            () => holds.answer(key, (unique) => errorReply(unique, constants.errno.EIO)),
-            deadline,
-          );
+          const timer = setTimeout(() => {
+            if (request.op === 'read') {
+              const from = Number(request.offset);
+              expired.add(request.nodeid, from, from + request.count);
+            }
+            holds.answer(key, (unique) => errorReply(unique, constants.errno.EIO));
+          }, deadline);
           return () => clearTimeout(timer);
         };
         holds.add(request, port, begin, () => {});
