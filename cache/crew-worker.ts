@@ -85,7 +85,7 @@ async function work({ job, repository, task }: JobOrder, signal: AbortSignal): P
       : { ...repository, bucket: portBuckets.bucket(job, repository.location, signal) };
     if (isStreamJob(task)) await runStreamJob({ repository: source, task, writer, onPiece: sendPiece(job), signal });
     else if (task.kind === 'pack')
-      await unpack({ repository: source, pack: task.pack, writer, isWanted, isUrgent: (id) => urgent.has(id) });
+      await unpack({ repository: source, pack: task.pack, writer, isWanted, isUrgent: (id) => urgent.has(id), signal });
     else if (task.kind === 'pieces') await fetchPieces({ repository: source, ...task, writer, signal });
     else if (task.kind === 'source') await fetchSource({ bucket: source.bucket, ...task, writer, signal });
     else await assembleFile({ repository: source, id: task.id, parts: task.parts, writer, signal });

@@ -73,7 +73,7 @@ class Lane {
 
   next(limit: number): Job | undefined {
     if (this.running >= limit) return undefined;
-    const urgent = first(this.queued.urgent);
+    const urgent = mostShared(this.queued.urgent);
     // One place is kept for those who wait.
     if (urgent || this.patient >= Math.max(1, limit - 1)) return urgent;
     return first(this.queued.next) ?? first(this.queued.prefetch);
@@ -82,7 +82,7 @@ class Lane {
 
 /** Shares jobs between those who want the same, and runs so many at a time, by priority, then in the order in which they came. */
 export class JobQueue {
-  readonly #crew: Crew;
+  readonly #crew: Pick<Crew, 'run'>;
   readonly #limits: QueueLimits;
   readonly #jobs = new Map<string, Job>();
   readonly #small = new Lane();
@@ -90,7 +90,7 @@ export class JobQueue {
   readonly #running = new Set<Job>();
   #memory = 0;
 
-  constructor(crew: Crew, limits: QueueLimits) {
+  constructor(crew: Pick<Crew, 'run'>, limits: QueueLimits) {
     this.#crew = crew;
     this.#limits = limits;
   }
@@ -176,9 +176,11 @@ export class JobQueue {
 
   #start(): void {
     for (;;) {
-      const job = this.#small.next(SMALL_AT_ONCE) ?? this.#other.next(this.#limits.jobs());
+      const small = this.#small.next(SMALL_AT_ONCE);
+      const job = small ?? this.#other.next(this.#limits.jobs());
       if (!job) return;
-      if (this.#running.size > 0 && this.#memory + job.memory > this.#limits.memory) return;
+      // Small ones are bounded by their number.
+      if (!small && this.#running.size > 0 && this.#memory + job.memory > this.#limits.memory) return;
       void this.#run(job);
     }
   }
@@ -207,6 +209,13 @@ export class JobQueue {
       this.#start();
     }
   }
+}
+
+/** What most wait for; of equals, the one that came first. */
+function mostShared(jobs: Set<Job>): Job | undefined {
+  let most: Job | undefined;
+  for (const job of jobs) if (!most || job.shares > most.shares) most = job;
+  return most;
 }
 
 function first<T>(values: Set<T>): T | undefined {

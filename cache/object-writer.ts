@@ -175,13 +175,7 @@ export class ObjectWriter {
 
   /** Has everything written so far visible soon: when names that are being foretold are on the disk. */
   show(): void {
-    const act = () => {
-      try {
-        this.flush();
-      } catch (error) {
-        this.#failure ??= { error };
-      }
-    };
+    const act = () => this.#attempt();
     if (this.#foretelling) this.#foretelling.then(act, act);
     else act();
   }
@@ -223,6 +217,16 @@ export class ObjectWriter {
     }
   }
 
+  /** A flush whose failure is met by the next one. */
+  #attempt(): void {
+    if (this.#failure) return;
+    try {
+      this.flush();
+    } catch (error) {
+      this.#failure = { error };
+    }
+  }
+
   #exceeds(batches: number): boolean {
     return this.#pending.size >= batches * BATCH_FILES || this.#pendingBytes >= batches * BATCH_BYTES;
   }
@@ -238,13 +242,14 @@ export class ObjectWriter {
 
   /** To be called when writing pauses: lets the journal go to be sealed. */
   pause(): void {
-    this.flush();
+    this.#attempt();
     this.#foretold.clear();
     this.#journal.retire();
   }
 
   /** Flushes and gives up the writer's name. */
   close(): void {
+    this.flush();
     this.pause();
     rmSync(this.#folder, { recursive: true, force: true });
   }
