@@ -10,7 +10,8 @@ function start(handlers: object) {
   const records: Record<string, unknown>[] = [];
   const write = (text: string) => records.push(JSON.parse(text));
   const log = createLogger({ format: 'json', level: 'debug', component: 'node', write });
-  return { records, calls: logged(handlers as Handlers, log) };
+  const mountedOn = (directory: string) => (directory === '/used' ? { volume: 'pvc-7', dataset: 'emoji' } : {});
+  return { records, calls: logged(handlers as Handlers, log, mountedOn) };
 }
 
 it('tells of each call what it was about, by what was asked and what was answered', async () => {
@@ -31,6 +32,12 @@ it('leaves questions to those who ask for them', async () => {
     ['debug', 'status'],
     ['info', 'unmount'],
   ]);
+});
+
+it('tells what was mounted where something was unmounted', async () => {
+  const { records, calls } = start({ unmount: async () => ({ directory: '/used', unmounted: true, heldBy: [] }) });
+  await calls.unmount({ directory: '/used' }, context);
+  expect(records).toMatchObject([{ directory: '/used', volume: 'pvc-7', dataset: 'emoji' }]);
 });
 
 it('tells why a call failed, and passes that on', async () => {

@@ -11,21 +11,31 @@ const ABOUT = ['volume', 'directory', 'name', 'dataset', 'version', 'repository'
 
 type Handler = (request: object, context: CallContext) => Promise<object>;
 
-/** The same calls, with a line in the log for each when it has ended. */
-export function logged(handlers: Handlers, log: Logger): Handlers {
+/**
+ * The same calls, with a line in the log for each when it has ended.
+ * @param mountedOn what is known of the volume that is mounted on a directory
+ */
+export function logged(
+  handlers: Handlers,
+  log: Logger,
+  mountedOn: (directory: string) => LogFields = () => ({}),
+): Handlers {
   const wrap = ([method, handler]: [string, Handler]): [string, Handler] => {
     const level = QUESTIONS.has(method as Method) ? 'debug' : 'info';
     const logging: Handler = async (request, context) => {
       const began = performance.now();
+      const asked = aboutCall(request);
+      // Before the call: when it was an unmount, nobody knows any more.
+      const about = { ...(typeof asked.directory === 'string' && mountedOn(asked.directory)), ...asked };
       const took = () => ({ method, milliseconds: Math.round(performance.now() - began) });
       try {
         const reply = await handler(request, context);
-        log[level](method, { ...aboutCall(request), ...aboutCall(reply), ...took() });
+        log[level](method, { ...about, ...aboutCall(reply), ...took() });
         return reply;
       } catch (error) {
         const known = error instanceof LarderError;
         const text = `${method} failed: ${error instanceof Error ? error.message : String(error)}`;
-        log[known ? 'warn' : 'error'](text, { ...aboutCall(request), ...took(), error });
+        log[known ? 'warn' : 'error'](text, { ...about, ...took(), error });
         throw error;
       }
     };

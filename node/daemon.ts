@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { createCacheCalls } from './cache-calls.ts';
 import { logged } from './call-log.ts';
 import { createMountCalls, mountedVolume } from './calls.ts';
+import { aboutVolume } from './log.ts';
 import { type Node, type NodeOptions, openNode } from './node.ts';
 import { type ObservationOptions, observeNode } from './observation.ts';
 import { type Handlers, listen } from './server.ts';
@@ -43,7 +44,11 @@ export async function startNode(options: NodeOptions & ObservationOptions): Prom
     }),
     stats: observation.stats,
   };
-  const server = await listen(paths.socket, logged(handlers, options.log), observation.pages);
+  const mountedOn = (directory: string) => {
+    const record = volumes.records.at(directory);
+    return record === undefined ? {} : aboutVolume(record);
+  };
+  const server = await listen(paths.socket, logged(handlers, options.log, mountedOn), observation.pages);
   stack.defer(async () => {
     const closed = new Promise((resolve) => server.close(resolve));
     server.closeAllConnections();
