@@ -107,7 +107,7 @@ describe.skipIf(!canMount)('mounts', () => {
     const [contents] = documents('cache', 'show');
     expect(contents).toMatchObject({ directory: at('cache') });
     expect(contents!.objects).toBeGreaterThanOrEqual(50);
-    expect(ok('cache', 'show')).toMatch(/VERSION +FILES +CACHED +SIZE +CACHED +STATE\nnumbers@/);
+    expect(ok('cache', 'show')).toMatch(/VERSION +FILES +CACHED +SIZE +CACHED +ALONE +STATE\nnumbers@/);
     expect(documents('cache', 'pin', 'numbers@v1')).toMatchObject([{ dataset: 'numbers', pinned: true }]);
     expect(ok('cache', 'show')).toContain('pinned');
     expect(documents('cache', 'unpin', 'numbers@v1')).toMatchObject([{ pinned: false }]);
