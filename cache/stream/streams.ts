@@ -3,14 +3,16 @@ import { UnavailableError } from '../../dataset/errors.ts';
 import type { Cache } from '../cache.ts';
 import { publish } from '../events.ts';
 import { abortable } from '../hydrate/abortable.ts';
+import { retrying } from '../hydrate/failures.ts';
 import { openRoom } from '../room.ts';
 import type { Place } from '../segment-reader.ts';
 import { Arrivals } from './arrivals.ts';
 import { ChunkMemory } from './chunk-memory.ts';
+import type { LocalBlocks } from './disk-part.ts';
 import { FetchQueue, type FetchQueueStats, type StreamCrew } from './fetch-queue.ts';
 import { listPartials, removePartial } from './partial.ts';
 import { SmallRuns } from './small-runs.ts';
-import { type LocalBlocks, Stream, type StreamParts } from './stream.ts';
+import { Stream, type StreamParts } from './stream.ts';
 import { WholeFile } from './whole-file.ts';
 
 /** Objects that are read while they are fetched, or that are never kept. */
@@ -99,6 +101,7 @@ export function createStreams(options: StreamsOptions): Streams {
   const opening = new Map<Digest, Promise<Opened | undefined>>();
   const ending = new Map<Digest, Promise<void>>();
   let triedRoom = Number.NEGATIVE_INFINITY;
+  const stopping = new AbortController();
   let closed = false;
 
   const parts: StreamParts = {
@@ -169,7 +172,7 @@ export function createStreams(options: StreamsOptions): Streams {
     await ending.get(id);
     let file: Stream | WholeFile | undefined = WholeFile.open(cache, id);
     if (!file) {
-      const place = await locate(id, false);
+      const place = await retrying(() => locate(id, false), patience, stopping.signal);
       // It may have come meanwhile.
       file = WholeFile.open(cache, id);
       if (!file && !place) return undefined;
@@ -247,6 +250,7 @@ export function createStreams(options: StreamsOptions): Streams {
     }),
     close: async () => {
       closed = true;
+      stopping.abort(closing());
       await Promise.allSettled(opening.values());
       for (const one of opened.values()) end(one);
       await Promise.all(ending.values());

@@ -3,8 +3,8 @@ import { promisify } from 'node:util';
 import type { Digest } from '../../dataset/digest.ts';
 import { isErrno } from '../../dataset/errors.ts';
 import type { Cache } from '../cache.ts';
+import type { LocalBlocks } from './disk-part.ts';
 import { BLOCK_BYTES } from './presence.ts';
-import type { LocalBlocks } from './stream.ts';
 
 const preadCallback = promisify(readCallback);
 
