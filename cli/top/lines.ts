@@ -46,10 +46,11 @@ function datasetLines({ datasets, volumes }: TopReport): string[] {
   return formatTable(
     [
       { title: 'DATASET' },
+      // As wide as they ever are: columns that jump cannot be watched.
       { title: 'MISSES/S', align: 'right' },
-      { title: 'BYTES/S', align: 'right' },
-      { title: 'WAIT', align: 'right' },
-      { title: '99%', align: 'right' },
+      { title: 'BYTES/S'.padStart(10), align: 'right' },
+      { title: 'WAIT'.padStart(6), align: 'right' },
+      { title: '99%'.padStart(6), align: 'right' },
       { title: 'STREAMED', align: 'right' },
       { title: 'FAILED', align: 'right' },
       { title: 'MOUNTED ON' },
