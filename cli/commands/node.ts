@@ -1,4 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
+import { UnavailableError } from '../../dataset/errors.ts';
+import type { Repository } from '../../dataset/repository.ts';
 import type { Logger } from '../../node/log.ts';
 import type { Volumes } from '../../node/service.ts';
 import { logCalls } from '../csi-log.ts';
@@ -34,7 +37,8 @@ export function addNode(program: Command, start: Start): void {
       const { metricsPort } = running;
       if (metricsPort !== undefined) log.info(`serving /metrics and /healthz on port ${metricsPort}`, { metricsPort });
       for (const line of lackLines(await kernelReport(environment))) log.warn(line);
-      await using _csi = await serveCsi(session, log, running.node.volumes, options.controller === true);
+      const csi = serveCsi(session, log, running.node.volumes, options.controller === true);
+      await using _csi = await Promise.race([csi, running.node.failed]);
       await Promise.race([untilAborted(signal), running.node.failed]);
     });
   withExamples(command, [
@@ -57,7 +61,8 @@ async function serveCsi(
   const { environment } = session;
   const endpoint = environment.csiEndpoint;
   if (endpoint === undefined) return undefined;
-  const repository = await session.openRepository();
+  const repository = await openPatiently(session, log);
+  if (repository === undefined) return undefined;
   const [{ startPlugin }, { nodeServiceOf }, { aboutVolume }] = await Promise.all([
     import('../../csi/plugin.ts'),
     import('../../node/service.ts'),
@@ -77,4 +82,23 @@ async function serveCsi(
   });
   log.info(`answering CSI's ${controller ? 'node and controller' : 'node'} calls on ${endpoint}`);
   return { [Symbol.asyncDispose]: () => server.close() };
+}
+
+/** What is staged needs no repository: a daemon that is started while one is away does not end for it. Undefined when it is told to end. */
+async function openPatiently(session: Session, log: Logger): Promise<Repository | undefined> {
+  const { signal } = session;
+  for (let pause = 1000; !signal.aborted; pause = Math.min(30_000, pause * 2)) {
+    try {
+      return await session.openRepository();
+    } catch (error) {
+      if (!(error instanceof UnavailableError)) throw error;
+      if (signal.aborted) break;
+      log.error(`CSI calls are answered once the repository can be opened: ${error.message}`, {
+        error,
+        repeats: 'csi',
+      });
+    }
+    await sleep(pause, undefined, { signal }).catch(() => {});
+  }
+  return undefined;
 }

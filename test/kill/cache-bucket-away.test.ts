@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -52,11 +52,15 @@ describe.skipIf(!canMount || !hasS3Server)('while the bucket is away', () => {
     const id = version.files.get(missing)!;
     rmSync(join(cache.objects, id.slice(0, 2), id), { force: true });
     await server.stop();
-    cache.startDaemon({ LARDER_DEADLINE: '2s' });
+    const csi = join(cache.world.directory, 'csi.sock');
+    cache.startDaemon({ LARDER_DEADLINE: '2s', CSI_ENDPOINT: `unix://${csi}` });
     await cache.untilServing();
     expect(await outcome(version, cached)).toBe('');
     expect(await outcome(version, missing)).toBe('EIO');
+    expect(existsSync(csi)).toBe(false);
     await server.restart();
     await expect.poll(() => outcome(version, missing), { timeout: 40_000, interval: 100 }).toBe('');
+    // The daemon did not end for it, and answers the cluster now.
+    await expect.poll(() => existsSync(csi), { timeout: 40_000, interval: 100 }).toBe(true);
   }, 120_000);
 });
