@@ -40,6 +40,7 @@ export function nodeProbes(node: Node, deadline: number): NodeProbes {
       disk: () => diskCheck(node.cache.layout.directory),
       repositories: repositoriesProbe(() => node.repositories.opened()),
       volumes: () => volumesCheck(node),
+      neighbours: () => neighboursCheck(node),
       opens: opens.probe,
       'event-loop': loop.probe,
     },
@@ -112,6 +113,17 @@ function volumesCheck({ volumes, versions }: Node): Check {
   if (lost.length === 0) return { name: 'volumes', ok: true, message: `${records.length} staged` };
   const message = `${lost.join(', ')} not taken up by this daemon yet, so that opens of what is not cached wait or fail: is the repository away?`;
   return { name: 'volumes', ok: false, message };
+}
+
+/** Only where this node asks others. */
+function neighboursCheck({ neighbours }: Node): readonly Check[] {
+  if (neighbours === undefined) return [];
+  const { nodes, passedOver } = neighbours.stats();
+  if (nodes.length === 0) {
+    const message = 'the list of nodes is empty, so that all is fetched from the bucket: see LARDER_NEIGHBOURS';
+    return [{ name: 'neighbours', ok: false, message }];
+  }
+  return [{ name: 'neighbours', ok: true, message: `${nodes.length} nodes, ${passedOver.length} passed over` }];
 }
 
 function watchOpens(directory: string, deadline: number): { readonly probe: Probe } & Disposable {
