@@ -103,7 +103,7 @@ const BARREN_FOR = 60_000;
 const COMES_BACK = 0.9;
 const RELEASE_AGAIN = [10_000, 60_000, 600_000];
 
-/** Between two releases of which the disk, and not an eviction of mounted versions, is the reason. */
+/** Between two releases of which an eviction of mounted versions is not the reason, in milliseconds. */
 const RELEASE_PAUSE = 60_000;
 
 export function createCapacity(options: CapacityOptions): Capacity {
@@ -130,6 +130,8 @@ export function createCapacity(options: CapacityOptions): Capacity {
   let progressOf = '';
   /** Nothing could go when the versions were these. */
   let barren: { readonly versions: string; readonly at: number } | undefined;
+  /** Since mounts were last made to let go, somebody was sent away to stream a file. */
+  let turnedAway = false;
   let releasedAt = Number.NEGATIVE_INFINITY;
   const later = new Set<NodeJS.Timeout>();
   const working = new Set<Promise<void>>();
@@ -300,9 +302,20 @@ export function createCapacity(options: CapacityOptions): Capacity {
 
   /** Begins to evict where there is little room. */
   function tidy(): void {
-    if (closed || underway > 0 || !resolved || room.bytes >= resolved.low || isBarren()) return;
-    const { high } = resolved;
-    enqueue(() => run({ bytes: high - room.bytes })).catch(warn);
+    if (closed || underway > 0 || !resolved) return;
+    if (room.bytes >= resolved.low) welcomeBack();
+    else if (!isBarren()) {
+      const { high } = resolved;
+      enqueue(() => run({ bytes: high - room.bytes })).catch(warn);
+    }
+  }
+
+  /** A path that was streamed stays so while its mount remembers it: with room for all, those who were sent away come back. */
+  function welcomeBack(): void {
+    if (!turnedAway || !release || performance.now() - releasedAt < RELEASE_PAUSE) return;
+    turnedAway = false;
+    releasedAt = performance.now();
+    track(release().then(() => {}));
   }
 
   const timer = setInterval(() => {
@@ -311,6 +324,12 @@ export function createCapacity(options: CapacityOptions): Capacity {
   refresh().then(tidy).catch(warn);
 
   async function makeRoom(bytes: number): Promise<boolean> {
+    const made = await tryRoom(bytes);
+    if (!made) turnedAway = true;
+    return made;
+  }
+
+  async function tryRoom(bytes: number): Promise<boolean> {
     if (closed) return false;
     if (room.bytes >= bytes && room.bytes > 0 && resolved) return true;
     await refresh();

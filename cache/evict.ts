@@ -89,7 +89,7 @@ export async function evict({
     let turn = 0;
     let heldThisTurn = 0;
     for (const object of objects) {
-      await remove(cache, object);
+      if (!(await remove(cache, object))) continue;
       done.objects += 1;
       done.bytes += object.size;
       done.held += heldBytes(object.size);
@@ -109,13 +109,15 @@ export async function evict({
   return { ...done, exhausted: progress.interrupted !== true };
 }
 
-async function remove(cache: Cache, { id, size }: IndexedObject): Promise<void> {
-  if (size > LARGE) {
-    for (const path of [latePath(cache.layout, id), objectPath(cache.layout, id)]) {
-      await unlink(path).catch((error) => {
-        if (!isErrno(error, 'ENOENT')) throw error;
-      });
-    }
+/** @returns whether it was there */
+async function remove(cache: Cache, { id, size }: IndexedObject): Promise<boolean> {
+  if (size <= LARGE) return cache.remove(id);
+  const present = cache.has(id);
+  for (const path of [latePath(cache.layout, id), objectPath(cache.layout, id)]) {
+    await unlink(path).catch((error) => {
+      if (!isErrno(error, 'ENOENT')) throw error;
+    });
   }
   cache.remove(id);
+  return present;
 }

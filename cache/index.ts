@@ -1,8 +1,9 @@
+import { rmSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { type Digest, digestFromBytes, digestToBytes, isDigest } from '../dataset/digest.ts';
 import { isErrno } from '../dataset/errors.ts';
-import { openDatabase } from '../system/database.ts';
+import { isRefusedByDisk, openDatabase } from '../system/database.ts';
 import type { Cache } from './cache.ts';
 import { fans } from './layout.ts';
 
@@ -76,6 +77,10 @@ const SCHEMA = `
 const GATHER = 1_000;
 const GATHER_MOST = 2_000;
 
+/** After how many milliseconds a write that the disk refused is tried again; how many changes are kept for it. */
+const TRY_AGAIN = 5_000;
+const KEEP_MOST = 200_000;
+
 /** Rows read at once: the event loop waits so long. */
 const BATCH = 4_000;
 
@@ -92,9 +97,7 @@ interface Row {
 /** Follows a cache from now on. Close it before the cache. */
 export function openIndex(cache: Cache): CacheIndex {
   const { layout } = cache;
-  const { database, isNew } = openDatabase({ file: layout.index, schema: SCHEMA });
-  const wasClosed = database.prepare<[], { closed: number }>('SELECT closed FROM state').get()?.closed === 1;
-  database.exec('UPDATE state SET closed = 0');
+  const { database, isNew, wasClosed } = openOrStandIn(layout.index);
   const insert = database.prepare(
     'INSERT INTO objects (id, size, added) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET size = excluded.size',
   );
@@ -113,6 +116,10 @@ export function openIndex(cache: Cache): CacheIndex {
   let changes = new Map<Digest, number | undefined>();
   let timer: NodeJS.Timeout | undefined;
   let closed = false;
+  /** The index agrees with the directory. */
+  let complete = false;
+  /** Changes were given up: the index is made right when the disk takes it. */
+  let behind = false;
 
   const write = database.transaction((news: ReadonlyMap<Digest, number | undefined>) => {
     const now = Date.now();
@@ -127,12 +134,41 @@ export function openIndex(cache: Cache): CacheIndex {
     if (changes.size === 0) return;
     const news = changes;
     changes = new Map();
-    write(news);
+    try {
+      write(news);
+    } catch (error) {
+      if (!isRefusedByDisk(error)) throw error;
+      keep(news);
+      return;
+    }
+    if (behind) mend();
+  };
+  /** A full disk does not end the daemon: what could not be written is written later. */
+  const keep = (news: Map<Digest, number | undefined>) => {
+    for (const [id, size] of changes) news.set(id, size);
+    changes = news;
+    if (changes.size > KEEP_MOST) {
+      changes = new Map();
+      behind = true;
+      complete = false;
+    }
+    if (!closed) timer = setTimeout(flush, TRY_AGAIN).unref();
+  };
+  const mend = () => {
+    behind = false;
+    reconcile().then(
+      () => {
+        complete = !closed && !behind;
+      },
+      () => {
+        behind = true;
+      },
+    );
   };
   const note = (id: Digest, size: number | undefined) => {
     if (closed) return;
     changes.set(id, size);
-    if (changes.size >= GATHER_MOST) flush();
+    if (changes.size % GATHER_MOST === 0) flush();
     else timer ??= setTimeout(flush, GATHER).unref();
   };
   cache.onPlaced((placed) => {
@@ -167,7 +203,7 @@ export function openIndex(cache: Cache): CacheIndex {
     }
     flush();
   };
-  let complete = !isNew && wasClosed;
+  complete = !isNew && wasClosed;
   const settled = complete
     ? Promise.resolve()
     : reconcile().then(() => {
@@ -203,7 +239,12 @@ export function openIndex(cache: Cache): CacheIndex {
     },
     markVerified: (id, at = Date.now()) => {
       flush();
-      mark.run(at, digestToBytes(id));
+      try {
+        mark.run(at, digestToBytes(id));
+      } catch (error) {
+        // It will be checked again sooner than it need be.
+        if (!isRefusedByDisk(error)) throw error;
+      }
     },
     byLastCheck: ({ after: last, limit }) => {
       flush();
@@ -217,12 +258,40 @@ export function openIndex(cache: Cache): CacheIndex {
       flush();
       closed = true;
       await settled.catch(() => {});
-      if (complete) database.exec('UPDATE state SET closed = 1');
+      try {
+        if (complete && changes.size === 0) database.exec('UPDATE state SET closed = 1');
+      } catch (error) {
+        if (!isRefusedByDisk(error)) throw error;
+      }
       database.close();
     },
     [Symbol.asyncDispose]: () => index.close(),
   };
   return index;
+}
+
+/** The index's file, or one in memory for as long as the disk takes nothing. */
+function openOrStandIn(file: string) {
+  try {
+    return begin(file);
+  } catch (error) {
+    if (!isRefusedByDisk(error)) throw error;
+    // It would not know what comes and goes from now on.
+    for (const suffix of ['', '-wal', '-shm']) rmSync(file + suffix, { force: true });
+    return begin(':memory:');
+  }
+}
+
+function begin(file: string) {
+  const { database, isNew } = openDatabase({ file, schema: SCHEMA });
+  try {
+    const state = database.prepare<[], { closed: number }>('SELECT closed FROM state').get();
+    database.exec('UPDATE state SET closed = 0');
+    return { database, isNew, wasClosed: state?.closed === 1 };
+  } catch (error) {
+    database.close();
+    throw error;
+  }
 }
 
 /** The first and the last id with this prefix. */

@@ -51,6 +51,11 @@ export function isDamage(error: unknown): boolean {
   return error instanceof Sqlite.SqliteError && /^SQLITE_(CORRUPT|NOTADB)/.test(error.code);
 }
 
+/** Whether SQLite says that the disk has no room for what it writes, or did not take it: what was written before is as it was. */
+export function isRefusedByDisk(error: unknown): boolean {
+  return error instanceof Sqlite.SqliteError && /^SQLITE_(FULL|IOERR)/.test(error.code);
+}
+
 function prepare({ file, schema, cacheKib = 8192 }: DatabaseOptions) {
   const database = new Sqlite(file, { timeout: BUSY_TIMEOUT });
   try {
