@@ -1,5 +1,5 @@
-import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { request } from 'node:https';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type RequestOptions, request } from 'node:https';
 import { connect, createServer as createTcpServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,8 +20,11 @@ import { type ControlledBucket, controlledBucket } from './controlled-bucket.fix
 import type { IdentityFiles } from './identity.ts';
 import { type Neighbours, type NeighboursOptions, openNeighbours } from './neighbours.ts';
 import { peerSeed, ranked } from './rendezvous.ts';
+import { CERTIFICATE_NAME } from './wire.ts';
 
-const DEADLINES = { connect: 500, head: 500, stall: 500 };
+/** For tests of who is slow; others must not be about how busy this machine is. */
+const QUICK = { deadlines: { connect: 500, head: 500, stall: 500 } };
+const PATIENT = { connect: 30_000, head: 60_000, stall: 60_000 };
 const PENALTY = { first: 60_000, longest: 60_000 };
 
 let top: string;
@@ -121,7 +124,7 @@ async function startNode(
     listen: { host: '127.0.0.1', port: 0 },
     identity,
     store: { directory: join(cache, 'neighbours'), limit: 100_000_000 },
-    deadlines: DEADLINES,
+    deadlines: PATIENT,
     penalty: PENALTY,
     interval: 60_000,
     onWarning: (text) => warnings.push(text),
@@ -305,7 +308,7 @@ describe('a node whose owner does not serve it', () => {
 
   it('passes over an owner that gives no first byte, and one that gives no more', async () => {
     for (const from of [0, 300_000]) {
-      await using sharing = await cluster(2);
+      await using sharing = await cluster(2, QUICK);
       const pack = version.packs[0]!;
       const [owner, reader] = [sharing.owner(pack), sharing.others(pack)[0]!];
       const gate = Promise.withResolvers<void>();
@@ -335,7 +338,7 @@ describe('a node whose owner does not serve it', () => {
     const silent = createTcpServer((socket) => sockets.add(socket));
     await listening(silent);
     try {
-      await using sharing = await cluster(1);
+      await using sharing = await cluster(1, QUICK);
       const { port } = silent.address() as { port: number };
       await sharing.listed([...sharing.nodes.map(({ name }) => name), `127.0.0.1:${port}`]);
       const { bucket, neighbours } = sharing.nodes[0]!;
@@ -364,6 +367,60 @@ describe('a node whose owner does not serve it', () => {
     expect(third.neighbours.stats().refused).toBeGreaterThan(0);
     // That is no failure of the neighbour.
     for (const { neighbours } of sharing.nodes) expect(neighbours.stats().passedOver).toEqual([]);
+  });
+});
+
+describe('the server', () => {
+  it('answers what is no request of a neighbour with what is wrong about it, and goes on', async () => {
+    await using sharing = await cluster(1);
+    const [node] = sharing.nodes;
+    const { port } = node!.neighbours.address!;
+    const { id } = made.repository;
+    const pack = version.packs[0]!;
+    const size = (await packOf(pack)).length;
+    const path = `/v1/${id}/${packKey(pack)}`;
+    const locations = `/v1/${id}/${locationsKey(version.staged.map.segments[0]!)}`;
+    const missing = `/v1/${id}/packs/ab/${'ab'.repeat(32)}`;
+    const ask = (asked: string, headers: Record<string, string> = {}, method = 'GET') =>
+      statusOf({ port, path: asked, headers, method, ...pemOf(identity) });
+    expect(await ask(path)).toBe(200);
+    expect(await ask(path, { range: 'bytes=0-9' })).toBe(206);
+    expect(await ask('/')).toBe(400);
+    expect(await ask(`/v1/${id}/repository.json`)).toBe(400);
+    expect(await ask(`/v1/${id}/../${id}/${packKey(pack)}`)).toBe(400);
+    expect(await ask(path, { range: 'bytes=9-0' })).toBe(400);
+    expect(await ask(path, { range: 'bytes=-9' })).toBe(400);
+    expect(await ask(path, { 'if-match': '*' })).toBe(400);
+    expect(await ask(path, {}, 'POST')).toBe(405);
+    expect(await ask(`/v1/${'0'.repeat(36)}/${packKey(pack)}`)).toBe(404);
+    expect(await ask(path, { 'if-match': '"other"' })).toBe(412);
+    expect(await ask(path, { range: `bytes=0-${size}` })).toBe(416);
+    expect(await ask(locations, { range: 'bytes=0-9' })).toBe(416);
+    expect(await ask(missing)).toBe(502);
+    expect(await statusOf({ port, path, ...pemOf(authority.issue(['other'])) })).toBe(403);
+    expect(await ask(path)).toBe(200);
+  });
+
+  it('does not serve more at a time than it may, and says so', async () => {
+    await using sharing = await cluster(1, { identity: 'plain' });
+    const [node] = sharing.nodes;
+    const gate = Promise.withResolvers<void>();
+    node!.origin.before = () => gate.promise;
+    const path = `/v1/${made.repository.id}/${packKey(version.packs[0]!)}`;
+    let refused = 0;
+    const statuses = await Promise.all(
+      // 64 are answered, 256 wait.
+      Array.from({ length: 330 }, async () => {
+        const answer = await fetch(`http://${node!.name}${path}`, { headers: { range: 'bytes=0-9' } });
+        if (answer.status === 503) refused += 1;
+        if (refused === 10) gate.resolve();
+        await answer.arrayBuffer();
+        return answer.status;
+      }),
+    );
+    expect(statuses.filter((status) => status === 206)).toHaveLength(320);
+    expect(node!.neighbours.stats().refused).toBe(10);
+    expect(node!.origin.gets).toBe(1);
   });
 });
 
@@ -488,6 +545,20 @@ describe('certificates', () => {
     expect(reader.neighbours.stats().passedOver).toEqual([]);
   });
 
+  it('of two authorities serve together while one takes the other’s place', async () => {
+    const successor = makeAuthority(top, 'next');
+    const both = join(top, 'both.pem');
+    writeFileSync(both, readFileSync(authority.certificate, 'utf8') + readFileSync(successor.certificate, 'utf8'));
+    await using sharing = await cluster(1, { identity: { ...identity, authority: both } });
+    await sharing.add({ identity: { ...successor.issue(), authority: both } });
+    await sharing.listed(sharing.nodes.map(({ name }) => name));
+    for (const pack of version.packs) for (const { bucket } of sharing.nodes) await read(bucket, packKey(pack));
+    for (const { neighbours } of sharing.nodes) {
+      expect(neighbours.stats().passedOver).toEqual([]);
+      expect(neighbours.stats().received).toBeGreaterThan(0);
+    }
+  });
+
   it('that are none are told when the node starts', async () => {
     const wrong = { ...authority.issue(), key: authority.certificate };
     await expect(cluster(1, { identity: wrong })).rejects.toThrow(InvalidError);
@@ -495,6 +566,22 @@ describe('certificates', () => {
     await expect(cluster(1, { identity: missing })).rejects.toThrow(/not-there\.pem cannot be read/);
   });
 });
+
+function pemOf({ certificate, key, authority: from }: IdentityFiles) {
+  return { cert: readFileSync(certificate), key: readFileSync(key), ca: readFileSync(from) };
+}
+
+/** Sends one request, and reads the answer to its end. */
+function statusOf(options: RequestOptions): Promise<number | undefined> {
+  return new Promise((resolve, reject) => {
+    const asking = request({ host: '127.0.0.1', servername: CERTIFICATE_NAME, ...options }, (answer) => {
+      answer.on('end', () => resolve(answer.statusCode)).on('error', reject);
+      answer.resume();
+    });
+    asking.on('error', reject);
+    asking.end();
+  });
+}
 
 async function listening(server: Server): Promise<void> {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Bucket } from '../../dataset/bucket/bucket.ts';
+import { InvalidError } from '../../dataset/errors.ts';
 import { publish } from '../events.ts';
 import type { Room } from '../room.ts';
 import { type Address, formatAddress } from './address.ts';
@@ -71,7 +72,7 @@ export interface NeighboursOptions {
   readonly onWarning: (message: string) => void;
 }
 
-const DEADLINES: Deadlines = { connect: 1_000, head: 5_000, stall: 5_000 };
+const DEADLINES: Deadlines = { connect: 2_000, head: 5_000, stall: 5_000 };
 const PENALTY = { first: 2_000, longest: 300_000 };
 /** Of who does not have a repository open: that changes more often. */
 const CLOSED = { first: 1_000, longest: 30_000 };
@@ -131,9 +132,10 @@ export async function openNeighbours(options: NeighboursOptions): Promise<Neighb
       serve: (repository, key, get) => {
         const bucket = open.get(repository);
         if (bucket === undefined) return undefined;
-        return sharedKey(key)?.kind === 'locations'
+        if (sharedKey(key)?.kind !== 'locations') return origin.get(repository, bucket, key, get);
+        return get.range === undefined && get.ifMatch === undefined
           ? locations.get(repository, bucket, key, get.signal)
-          : origin.get(repository, bucket, key, get);
+          : Promise.reject(new InvalidError('locations are given whole'));
       },
     }));
   if (server !== undefined) stack.adopt(server, (started) => started.close());

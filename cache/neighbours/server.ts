@@ -78,8 +78,10 @@ export async function startServer({ listen, identity, instance, serve }: ServerO
     if (request.method !== 'GET') return end(response, 405);
     const path = parsePath(request.url ?? '');
     const range = request.headers.range === undefined ? undefined : parseRange(request.headers.range);
-    const ifMatch = /^"([^"]*)"$/.exec(request.headers['if-match'] ?? '')?.[1];
-    if (path === undefined || range === 'wrong') return end(response, 400);
+    const { 'if-match': condition } = request.headers;
+    const ifMatch = condition === undefined ? undefined : /^"([^"]*)"$/.exec(condition)?.[1];
+    if (path === undefined || range === 'wrong' || (condition !== undefined && ifMatch === undefined))
+      return end(response, 400);
     const gone = new AbortController();
     response.once('close', () => gone.abort(new Error('the neighbour went away')));
     using place = await gate.enter(gone.signal);
