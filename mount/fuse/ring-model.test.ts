@@ -158,6 +158,15 @@ function createKernel(random: (below: number) => number) {
     },
   };
 
+  /** Gives a request up that is not answered yet: the answer will be refused. */
+  function withdraw(): void {
+    const waiting = [...inFlight].filter(([, one]) => one.bytes.readUInt32LE(4) !== OP.release);
+    const [key, one] = waiting[random(waiting.length)] ?? [];
+    if (key === undefined || !one) return;
+    inFlight.delete(key);
+    one.done(Buffer.alloc(0), EINTR);
+  }
+
   function pick(): [bigint | undefined, KernelNode | undefined] {
     const known = [...nodes.keys()];
     const node = known[random(known.length)];
@@ -166,7 +175,7 @@ function createKernel(random: (below: number) => number) {
 
   return {
     files,
-    acts,
+    acts: { ...acts, withdraw },
     take,
     seen,
     inFlight,
@@ -297,6 +306,7 @@ describe(`the ring under a kernel that does anything (seed ${seed})`, () => {
       release: 5,
       forget: 2,
       interrupt: 2,
+      withdraw: 2,
     } as const).flatMap(([name, weight]) => Array.from({ length: weight }, () => name as keyof typeof kernel.acts));
     function act(): void {
       kernel.acts[weights[random(weights.length)]!]();
@@ -313,14 +323,16 @@ describe(`the ring under a kernel that does anything (seed ${seed})`, () => {
     await expect.poll(() => kernel.inFlight.size, { timeout: 10_000 }).toBe(0);
     while (kernel.open.length > 0) kernel.acts.release();
     await expect.poll(() => kernel.inFlight.size, { timeout: 10_000 }).toBe(0);
+    // Nothing is open: nothing is held open, though the kernel knows the nodes.
+    await expect.poll(() => ring.counters().files, { timeout: 10_000 }).toBe(0);
+    expect(kernel.backings.size).toBe(0);
     while (kernel.nodes.size > 0) kernel.acts.forget();
     await expect
       .poll(() => ring.counters(), { timeout: 10_000 })
       .toMatchObject({ held: 0, watched: 0, fileNodes: 0, files: 0 });
     await expect.poll(() => alive.size, { timeout: 10_000 }).toBe(0);
-    expect(kernel.backings.size).toBe(0);
     expect(doubled).toBe(0);
-    for (const count of ['passed', 'cached', 'data', 'EIO', 'EINTR'] as const)
+    for (const count of ['passed', 'cached', 'data', 'EIO', 'EINTR', 'late'] as const)
       expect(kernel.seen[count]).toBeGreaterThan(10);
     ring.release();
   });
