@@ -15,6 +15,7 @@ describe('what the environment says of a node', () => {
       verity: 'off',
     });
     expect(readNodeSettings({ LARDER_SCRUB_RATE: 'off' })).toEqual({ scrubRate: 0 });
+    expect(readNodeSettings({ LARDER_PASSTHROUGH: 'off' })).toEqual({ passthrough: false });
     expect(choice({ A: 'off' }, 'A', ['auto', 'off'])).toBe('off');
   });
 

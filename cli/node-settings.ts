@@ -17,6 +17,8 @@ export interface NodeSettings {
   readonly scrubRate?: number;
   /** Whether the kernel checks cached objects as it reads them: LARDER_VERITY. */
   readonly verity?: VerityChoice;
+  /** Whether opens of files that are streamed may be passed through to them once they are whole: LARDER_PASSTHROUGH. */
+  readonly passthrough?: boolean;
 }
 
 export type Variables = Readonly<Record<string, string | undefined>>;
@@ -30,10 +32,12 @@ export function readNodeSettings(env: Variables): NodeSettings {
   const limit = space(env, 'LARDER_CACHE_LIMIT');
   const minFree = space(env, 'LARDER_CACHE_MIN_FREE');
   const verity = choice(env, 'LARDER_VERITY', VERITY_CHOICES);
+  const passthrough = choice(env, 'LARDER_PASSTHROUGH', ['auto', 'off']);
   return {
     ...((limit ?? minFree) && { limits: { ...(limit && { limit }), ...(minFree && { minFree }) } }),
     ...(scrubRate !== undefined && { scrubRate }),
     ...(verity !== undefined && { verity }),
+    ...(passthrough !== undefined && { passthrough: passthrough === 'auto' }),
     ...(deadline !== undefined && { deadline }),
     ...(streamOver !== undefined && { streamOver }),
     ...(streamMemory !== undefined && { streamMemory }),

@@ -105,8 +105,7 @@ const facts: Record<FeatureName, { title: string; instead: string; remedy: strin
   },
   'fuse-passthrough': {
     title: 'FUSE passthrough',
-    instead:
-      'large files that were opened before they were cached are read through the daemon until they are opened again',
+    instead: 'a mount that opened a large file before it was cached reads it through the daemon from then on',
     remedy: 'Linux 6.9 or later with CONFIG_FUSE_PASSTHROUGH',
   },
   xfs: {

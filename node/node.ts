@@ -19,7 +19,7 @@ import { type KeptRing, openKeptRing } from '../mount/keeper-ring.ts';
 import { mountAt } from '../mount/mount-table.ts';
 import { releaseDentries } from '../mount/release-dentries.ts';
 import { aboutVersion } from './about-version.ts';
-import { createEventLog } from './event-log.ts';
+import { createEventLog, type EventLog } from './event-log.ts';
 import type { Logger } from './log.ts';
 import { type NeighbourSettings, startNeighbours } from './neighbours.ts';
 import { type RuntimePaths, runtimePaths } from './paths.ts';
@@ -51,6 +51,7 @@ export interface Node extends AsyncDisposable {
   readonly volumes: Volumes;
   readonly prefetches: StagePrefetches;
   readonly care: Care;
+  readonly events: EventLog;
   /** Rejects when the ring ended under the daemon: nothing that is missing can come any more, and a new daemon must be started. */
   readonly failed: Promise<never>;
   /** Lets go of everything; mounts stay, for the next daemon. */
@@ -74,6 +75,8 @@ export interface NodeOptions {
   /** How fast cached objects are read in the background to be checked, in bytes a second; 0: not at all. */
   readonly scrubRate?: number;
   readonly verity?: VerityChoice;
+  /** Whether opens of files that are streamed may be passed through to them once they are whole; the default is yes. */
+  readonly passthrough?: boolean;
   readonly log: Logger;
 }
 
@@ -146,14 +149,15 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   const volumes = createVolumes({ cache, versions, paths, repositories, prefetches });
   const about = (version: string) => aboutVersion({ known, volumes }, version);
   const versionOf = (id: string) => versions.sources().find(({ map }) => map.has(id as Digest))?.version;
-  const { onFailure } = stack.use(createEventLog({ log, cache: cache.layout.directory, about, versionOf, deadline }));
+  const events = stack.use(createEventLog({ log, cache: cache.layout.directory, about, versionOf }));
   const recovery = stack.use(createRecovery(log));
   const ring = await openKeptRing({
     target: paths.ring,
     socket: paths.keeperSocket,
     ...createResolver({ recovery, cache, hydrator, streams }),
     deadline,
-    onFailure,
+    ...(options.passthrough !== undefined && { passthrough: options.passthrough }),
+    onFailure: events.onFailure,
     onEvent: (event) => log.info(event),
   });
   const book = createVersionBook({ known, versions, maps, repositories });
@@ -203,6 +207,7 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     volumes,
     prefetches,
     care,
+    events,
     failed,
     close,
     [Symbol.asyncDispose]: close,
