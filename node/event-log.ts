@@ -9,38 +9,40 @@ export interface EventLogOptions {
   readonly about: (version: string) => LogFields;
   /** A staged version that has an object. */
   readonly versionOf: (id: string) => string | undefined;
-  /** How long an open waits, in milliseconds. */
-  readonly deadline: number;
 }
 
 export interface EventLog extends Disposable {
   /** An open or a read ended with EIO. */
   readonly onFailure: (id: string, error: unknown) => void;
+  /** How many did in the last minute, and the last of them; undefined where none did. */
+  recentFailures(): { readonly count: number; readonly latest: string } | undefined;
 }
+
+/** How far back failures are remembered, in milliseconds, and how many of them: that these were too many is told as well. */
+const RECENT = 60_000;
+const MOST = 10_000;
 
 /** All that failed opens are to the limiter: a bucket that is away fails thousands of them. */
 const OPENS = 'open';
 
 /** Writes down what goes wrong in a cache, and what it does on its own. */
-export function createEventLog({ log, cache, about, versionOf, deadline }: EventLogOptions): EventLog {
+export function createEventLog({ log, cache, about, versionOf }: EventLogOptions): EventLog {
   const ends: (() => void)[] = [];
   const hear = <E extends CacheEvent>(event: E, heard: (message: CacheEvents[E]) => void) => {
     ends.push(subscribe(event, (message) => message.cache === cache && heard(message)));
   };
   const fieldsOf = (version: string | undefined): LogFields => (version === undefined ? {} : about(version));
-  /** The ring knows the object only. */
-  const missesOf = new WeakMap<object, CacheEvents['missed']>();
+  const failures: { readonly at: number; readonly message: string }[] = [];
+  const recent = () => {
+    const since = performance.now() - RECENT;
+    while (failures.length > 0 && failures[0]!.at < since) failures.shift();
+    return failures;
+  };
 
-  hear('missed', (miss) => {
-    const { id, version, outcome, error, bytes, began, ended } = miss;
+  hear('missed', ({ id, version, outcome, bytes, began, ended }) => {
+    if (!log.writes('debug')) return;
     const milliseconds = Math.round(ended - began);
-    if (outcome === 'failed' && error instanceof Error) missesOf.set(error, miss);
-    else if (isExpired(miss, deadline)) {
-      const text = `object ${id} did not come within ${Math.round(milliseconds / 1000)} s: its opens ended with EIO`;
-      log.warn(text, { ...fieldsOf(version), object: id, repeats: OPENS });
-    } else if (log.writes('debug')) {
-      log.debug(`object ${id} was waited for: ${outcome}`, { ...fieldsOf(version), object: id, bytes, milliseconds });
-    }
+    log.debug(`object ${id} was waited for: ${outcome}`, { ...fieldsOf(version), object: id, bytes, milliseconds });
   });
   hear('fetched', ({ failed, from, repository, milliseconds }) => {
     if (!failed) return;
@@ -55,18 +57,18 @@ export function createEventLog({ log, cache, about, versionOf, deadline }: Event
 
   return {
     onFailure(id, error) {
-      const miss = error instanceof Error ? missesOf.get(error) : undefined;
-      const message = error instanceof Error ? error.message : String(error);
-      const text = message.includes(id) ? message : `object ${id} did not come: ${message}`;
-      log.warn(text, { ...fieldsOf(miss?.version ?? versionOf(id)), object: id, error, repeats: OPENS });
+      const reason = error instanceof Error ? error.message : String(error);
+      const message = reason.includes(id) ? reason : `object ${id} did not come: ${reason}`;
+      log.warn(message, { ...fieldsOf(versionOf(id)), object: id, error, repeats: OPENS });
+      if (recent().length >= MOST) failures.shift();
+      failures.push({ at: performance.now(), message });
+    },
+    recentFailures() {
+      const latest = recent().at(-1);
+      return latest && { count: failures.length, latest: latest.message };
     },
     [Symbol.dispose]() {
       for (const end of ends) end();
     },
   };
-}
-
-/** Whether a wait ended by its deadline: the ring then leaves, as it does when the reader is killed. */
-export function isExpired({ outcome, began, ended }: CacheEvents['missed'], deadline: number): boolean {
-  return outcome === 'abandoned' && ended - began >= deadline * 0.95;
 }

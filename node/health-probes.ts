@@ -1,7 +1,5 @@
 import { statfs } from 'node:fs/promises';
-import { type CacheEvents, subscribe } from '../cache/events.ts';
 import type { Repository } from '../dataset/repository.ts';
-import { isExpired } from './event-log.ts';
 import type { Check, Probe } from './health.ts';
 import type { Node } from './node.ts';
 
@@ -21,16 +19,14 @@ const FULL = 64 * 2 ** 20;
 const REACHED_FOR = 30_000;
 const UNREACHED_FOR = 5_000;
 const PATIENCE = 3_000;
-/** How far back it is looked for failed opens and for an event loop that stood still, in milliseconds. */
+/** How far back it is looked for an event loop that stood still, in milliseconds. */
 const RECENT = 60_000;
 /** How often the event loop is looked at, and how long it may stand, in milliseconds. */
 const PACE = 500;
 const STUCK = 5_000;
 
-/** @param deadline of opens, in milliseconds */
-export function nodeProbes(node: Node, deadline: number): NodeProbes {
+export function nodeProbes(node: Node): NodeProbes {
   const loop = watchEventLoop();
-  const opens = watchOpens(node.cache.layout.directory, deadline);
   const ring = ringProbe(node);
   return {
     vital: { ring },
@@ -41,12 +37,11 @@ export function nodeProbes(node: Node, deadline: number): NodeProbes {
       repositories: repositoriesProbe(() => node.repositories.opened()),
       volumes: () => volumesCheck(node),
       neighbours: () => neighboursCheck(node),
-      opens: opens.probe,
+      opens: () => opensCheck(node),
       'event-loop': loop.probe,
     },
     [Symbol.dispose]() {
       loop[Symbol.dispose]();
-      opens[Symbol.dispose]();
     },
   };
 }
@@ -126,30 +121,11 @@ function neighboursCheck({ neighbours }: Node): readonly Check[] {
   return [{ name: 'neighbours', ok: true, message: `${nodes.length} nodes, ${passedOver.length} passed over` }];
 }
 
-function watchOpens(directory: string, deadline: number): { readonly probe: Probe } & Disposable {
-  const failures: { readonly at: number; readonly message: string }[] = [];
-  const recent = () => {
-    const since = performance.now() - RECENT;
-    while (failures.length > 0 && failures[0]!.at < since) failures.shift();
-    return failures;
-  };
-  const end = subscribe('missed', (miss) => {
-    if (miss.cache !== directory || (miss.outcome !== 'failed' && !isExpired(miss, deadline))) return;
-    // Their number is told, and the latest: a few thousand are enough for both.
-    if (recent().length >= 10_000) failures.shift();
-    failures.push({ at: performance.now(), message: reasonOf(miss) });
-  });
-  return {
-    probe: () => {
-      const latest = recent().at(-1);
-      const ok = latest === undefined;
-      const message = ok
-        ? 'none failed in the last minute'
-        : `${failures.length} failed in the last minute, the last: ${latest.message}`;
-      return { name: 'opens', ok, message };
-    },
-    [Symbol.dispose]: end,
-  };
+function opensCheck({ events }: Node): Check {
+  const failures = events.recentFailures();
+  if (failures === undefined) return { name: 'opens', ok: true, message: 'none failed in the last minute' };
+  const message = `${failures.count} failed in the last minute, the last: ${failures.latest}`;
+  return { name: 'opens', ok: false, message };
 }
 
 /** Whether the main thread stood still: it then answers nobody, and a check that is answered comes after that. */
@@ -176,9 +152,4 @@ export function watchEventLoop({ pace = PACE, stuck = STUCK } = {}): { readonly 
     },
     [Symbol.dispose]: () => clearInterval(timer),
   };
-}
-
-function reasonOf({ id, error }: CacheEvents['missed']): string {
-  if (error === undefined) return `object ${id} did not come in time`;
-  return error instanceof Error ? error.message : String(error);
 }

@@ -4,7 +4,7 @@ import { mountedVolume } from './calls.ts';
 import { createHealth, type Health } from './health.ts';
 import { nodeProbes } from './health-probes.ts';
 import { createMetrics } from './metrics.ts';
-import { DEFAULT_DEADLINE, type Node } from './node.ts';
+import type { Node } from './node.ts';
 import { nodePages, type Pages, type PagesAddress, servePages } from './pages.ts';
 import type { NodeStats } from './protocol.ts';
 import { createStateReader, type NodeState } from './state.ts';
@@ -32,17 +32,12 @@ export interface Observation extends AsyncDisposable {
 /** Watches a node until it is disposed of. */
 export async function observeNode(
   node: Node,
-  {
-    version,
-    metrics: address,
-    traces,
-    deadline = DEFAULT_DEADLINE,
-  }: ObservationOptions & { readonly deadline?: number },
+  { version, metrics: address, traces }: ObservationOptions,
 ): Promise<Observation> {
   await using stack = new AsyncDisposableStack();
   const cache = node.cache.layout.directory;
   const state = createStateReader(node);
-  const watched = stack.use(nodeProbes(node, deadline));
+  const watched = stack.use(nodeProbes(node));
   const health = createHealth(watched.probes);
   const datasetOf = (id: string) => node.known.get(id as Digest)?.dataset;
   const metrics = stack.use(createMetrics({ cache, datasetOf, state, health, version }));

@@ -1,20 +1,11 @@
 import { constants } from 'node:os';
 import { OPEN_FLAG, S_IFREG } from './protocol.ts';
-import {
-  type Attributes,
-  attributesReply,
-  dataHeader,
-  emptyReply,
-  entryReply,
-  errorReply,
-  FOREVER,
-  openReply,
-} from './reply.ts';
+import { type Attributes, attributesReply, emptyReply, entryReply, errorReply, FOREVER, openReply } from './reply.ts';
 import type { Forgotten, FuseRequest } from './request.ts';
-import { createExpired } from './ring-expired.ts';
 import type { LocalBlocks, Reopen, RingFile } from './ring-file.ts';
 import type { Holds } from './ring-holds.ts';
 import { isFileNode, type NodeRecord, type NodeTable } from './ring-nodes.ts';
+import { createReads } from './ring-reads.ts';
 import { createWaits } from './ring-waits.ts';
 import type { AnswerPort } from './session.ts';
 
@@ -83,9 +74,12 @@ export interface FileNodes {
   release(): void;
 }
 
-interface OpenedFile {
+/** A file that is there for a node now. */
+export interface OpenedFile {
   readonly file: RingFile;
+  /** The reading threads have its blocks. */
   shared: boolean;
+  /** Reads under way. */
   reading: number;
   linger: NodeJS.Timeout | undefined;
 }
@@ -97,7 +91,6 @@ export function attributesOfFile(node: bigint, size: number): Attributes {
 export function createFiles(options: FilesOptions): FileNodes {
   const { table, holds, deadline, maxRead, passThrough, blocks, onFailure } = options;
   const opened = new Map<bigint, OpenedFile>();
-  const expired = createExpired();
   const waits = createWaits<RingFile | undefined>({
     resolve: options.reopen,
     deadline,
@@ -111,7 +104,15 @@ export function createFiles(options: FilesOptions): FileNodes {
     ended.add(file);
     file.close();
   };
-  const counters = { opens: 0, passedOpens: 0, reads: 0, readBytes: 0, readsFailed: 0, readsExpired: 0 };
+  const counters = { opens: 0, passedOpens: 0 };
+  const reads = createReads({
+    holds,
+    deadline,
+    maxRead,
+    onFailure,
+    opened: (record) => opened.get(record.node),
+    bring,
+  });
 
   function isOpen(record: NodeRecord): boolean {
     return record.cached + record.passed > 0;
@@ -229,9 +230,8 @@ export function createFiles(options: FilesOptions): FileNodes {
       return;
     }
     const begin = (key: bigint) =>
-      waits.wait(record.id, (outcome) => {
-        const file = fileOf(record, outcome);
-        if (file) answerOpen(record, file, (make) => holds.answer(key, make) === 'taken');
+      bring(record, (one) => {
+        if (typeof one === 'object') answerOpen(record, one.file, (make) => holds.answer(key, make) === 'taken');
         else holds.answer(key, (unique) => errorReply(unique, EIO));
       });
     holds.add(request, port, begin, () => {});
@@ -246,79 +246,13 @@ export function createFiles(options: FilesOptions): FileNodes {
     return adopt(record, outcome).file;
   }
 
-  function read(
-    request: FuseRequest & { readonly offset: bigint; readonly count: number },
-    record: NodeRecord,
-    port: AnswerPort,
-  ): void {
-    counters.reads += 1;
-    const from = Number(request.offset);
-    const to = Math.min(from + Math.min(request.count, maxRead), record.size);
-    if (from >= to) {
-      port.send(emptyReply(request.unique));
-      return;
-    }
-    if (expired.has(record.node, from)) {
-      counters.readsExpired += 1;
-      port.send(errorReply(request.unique, EIO));
-      return;
-    }
-    holds.add(
-      request,
-      port,
-      (key) => startRead(key, record, from, to),
-      () => {},
-    );
-  }
-
-  /** Brings the bytes and answers. Gives what calls it off. */
-  function startRead(key: bigint, record: NodeRecord, from: number, to: number): () => void {
-    const controller = new AbortController();
-    const { signal } = controller;
-    let leave = () => {};
-    const fail = (why: 'readsFailed' | 'readsExpired') => {
-      if (holds.answer(key, (unique) => errorReply(unique, EIO)) !== 'gone') counters[why] += 1;
-    };
-    const callOff = () => {
-      clearTimeout(timer);
-      leave();
-      controller.abort();
-    };
-    const timer = setTimeout(() => {
-      expired.add(record.node, from, to);
-      callOff();
-      fail('readsExpired');
-    }, deadline);
-    const start = async (one: OpenedFile) => {
-      one.reading += 1;
-      try {
-        const data = await one.file.read(from, to - from, signal);
-        if (data.length !== to - from) throw new Error(`a read of ${to - from} bytes at ${from} gave ${data.length}`);
-        const sent = holds.answer(key, (unique) => [
-          dataHeader(unique, data.length),
-          Buffer.from(data.buffer, data.byteOffset, data.byteLength),
-        ]);
-        if (sent === 'taken') counters.readBytes += data.length;
-      } catch (error) {
-        if (signal.aborted) return;
-        onFailure?.(record.id, error);
-        fail('readsFailed');
-      } finally {
-        clearTimeout(timer);
-        one.reading -= 1;
-      }
-    };
-    const one = opened.get(record.node);
-    if (one) void start(one);
-    else {
-      leave = waits.wait(record.id, (outcome) => {
-        const file = fileOf(record, outcome);
-        if (file) return void start(opened.get(record.node)!);
-        clearTimeout(timer);
-        fail(outcome === 'expired' ? 'readsExpired' : 'readsFailed');
-      });
-    }
-    return callOff;
+  /** Asks for the file of a node, for one who waits for it. Gives what leaves. */
+  function bring(record: NodeRecord, end: (one: OpenedFile | 'failed' | 'expired') => void): () => void {
+    return waits.wait(record.id, (outcome) => {
+      const file = fileOf(record, outcome);
+      if (file) end(opened.get(record.node)!);
+      else end(outcome === 'expired' ? outcome : 'failed');
+    });
   }
 
   function forget(nodes: readonly Forgotten[]): void {
@@ -360,7 +294,7 @@ export function createFiles(options: FilesOptions): FileNodes {
         case 'open':
           return open(request, record, port);
         case 'read':
-          return read(request, record, port);
+          return reads.read(request, record, port);
         case 'getattr':
           port.send(attributesReply(request.unique, attributesOfFile(record.node, record.size), FOREVER));
           return;
@@ -370,7 +304,7 @@ export function createFiles(options: FilesOptions): FileNodes {
           return released(record, request.handle === PASSED);
       }
     },
-    counters: () => ({ ...counters, fileNodes: table.size, files: opened.size }),
+    counters: () => ({ ...counters, ...reads.counters(), fileNodes: table.size, files: opened.size }),
     release() {
       for (const one of opened.values()) {
         clearTimeout(one.linger);

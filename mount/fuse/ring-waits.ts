@@ -1,3 +1,4 @@
+import { UnavailableError } from '../../dataset/errors.ts';
 import type { RingFile } from './ring-file.ts';
 
 /** How a wait ended: with what was waited for, by its failure, or by the deadline. */
@@ -7,7 +8,7 @@ export interface WaitsOptions<T> {
   readonly resolve: (id: string, signal: AbortSignal) => Promise<T>;
   /** How long one waits at most, in ms. */
   readonly deadline: number;
-  /** Told of every failure, once for all who waited. */
+  /** Told of every failure, once for all who waited, and of every wait that ended by the deadline. */
   readonly onFailure?: ((id: string, error: unknown) => void) | undefined;
   /** Gets what came when all who waited for it had left. */
   readonly unwanted: (result: T) => void;
@@ -76,7 +77,9 @@ export function createWaits<T extends string | RingFile | undefined>(options: Wa
       const waiter: Waiter<T> = {
         end,
         timer: setTimeout(() => {
-          if (leave(id, flight, waiter)) end('expired');
+          if (!leave(id, flight, waiter)) return;
+          options.onFailure?.(id, expiredError(id, options.deadline));
+          end('expired');
         }, options.deadline),
       };
       flight.waiters.add(waiter);
@@ -86,4 +89,9 @@ export function createWaits<T extends string | RingFile | undefined>(options: Wa
     },
     counters: () => ({ resolving, started, ids: flights.size }),
   };
+}
+
+/** What ended by the deadline, in milliseconds. */
+export function expiredError(id: string, deadline: number): UnavailableError {
+  return new UnavailableError(`object ${id} did not come within ${deadline / 1000} s`, { facts: { object: id } });
 }

@@ -115,7 +115,9 @@ describe('the ring', () => {
 
   it('ends every wait at the deadline with EIO, and calls the fetching off', async () => {
     const { calls, resolve } = controlled();
-    const { ring, openObject, errorOf } = bench({ resolve, deadline: 30 });
+    const failures: string[] = [];
+    const onFailure = (of: string, error: unknown) => failures.push(`${of}: ${(error as Error).message}`);
+    const { ring, openObject, errorOf } = bench({ resolve, deadline: 30, onFailure });
     const first = openObject(id);
     await sleep(20);
     const second = openObject(id);
@@ -128,6 +130,7 @@ describe('the ring', () => {
     calls[0]!.ready();
     await sleep(0);
     expect(ring.counters()).toMatchObject({ expired: 2, ready: 0, held: 0, resolving: 0 });
+    expect(failures).toEqual(Array(2).fill(`${id}: object ${id} did not come within 0.03 s`));
   });
 
   it('lets a killed process go at once, and calls the fetching off when it was the last', async () => {
