@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,12 +30,14 @@ enum { BLOCK = 128 << 10, FLOW_LIMIT = 8 << 20, QUEUE_NS = 2000000, TURNS = 64, 
 
 struct connection;
 
+// Bytes on their way. From the server they stay in the kernel, in a pipe: copying them twice would cost more than all else here.
 struct block {
   struct block *next;
   struct flow *flow;
   uint64_t due;
   uint32_t length, offset; // A length of 0 is the end.
-  char bytes[BLOCK];
+  int pipe[2];             // -1, or where the bytes are instead of in `bytes`.
+  char bytes[];
 };
 
 struct queue {
@@ -67,7 +71,7 @@ struct line {
 
 static struct line lines[2];
 static struct connection *opening, **last_opening, *finished;
-static struct block *spare;
+static struct block *spare[2]; // By the end that they come from.
 static uint64_t half_latency, rate;
 static int epoll;
 static uint64_t connections, gets, lists, heads, others, passed[2];
@@ -96,16 +100,32 @@ static struct block *take(struct queue *queue) {
   return block;
 }
 
-static struct block *new_block(void) {
-  struct block *block = spare;
-  if (block) spare = block->next;
-  else if (!(block = malloc(sizeof *block))) fail("memory");
+static struct block *new_block(int end) {
+  struct block *block = spare[end];
+  if (block) {
+    spare[end] = block->next;
+    return block;
+  }
+  int pipe[2] = {-1, -1};
+  int piped = end == 1 && !pipe2(pipe, O_CLOEXEC | O_NONBLOCK);
+  if (piped) fcntl(pipe[0], F_SETPIPE_SZ, 2 * BLOCK); // As many pieces fit as such a stretch of a stream may have.
+  if (!(block = malloc(sizeof *block + (piped ? 0 : BLOCK)))) fail("memory");
+  block->pipe[0] = pipe[0];
+  block->pipe[1] = pipe[1];
   return block;
 }
 
+// The block's bytes have been taken, all of them if it is to be used again.
 static void free_block(struct block *block) {
-  block->next = spare;
-  spare = block;
+  if (block->pipe[0] >= 0 && block->offset < block->length) {
+    close(block->pipe[0]);
+    close(block->pipe[1]);
+    free(block);
+    return;
+  }
+  int end = block->flow->from;
+  block->next = spare[end];
+  spare[end] = block;
 }
 
 static void finish(struct connection *c) {
@@ -169,17 +189,19 @@ static void advance(struct line *line, uint64_t time) {
   flow->ready = 0;
   struct connection *c = flow->connection;
   if (c->finished) return;
-  struct block *block = new_block();
-  ssize_t n = recv(c->fd[(int)flow->from], block->bytes, BLOCK, MSG_DONTWAIT);
+  struct block *block = new_block(flow->from);
+  int fd = c->fd[(int)flow->from];
+  block->flow = flow;
+  block->length = block->offset = 0;
+  ssize_t n = block->pipe[1] < 0 ? recv(fd, block->bytes, BLOCK, MSG_DONTWAIT)
+                                 : splice(fd, NULL, block->pipe[1], NULL, BLOCK, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
   if (n < 0) {
     free_block(block);
     flow->readable = 0;
     if (errno != EAGAIN && errno != EINTR) finish(c);
     return;
   }
-  block->flow = flow;
   block->length = (uint32_t)n;
-  block->offset = 0;
   if (n == 0) flow->ended = 1;
   else count(flow, block);
   if (line->free_at < time) line->free_at = time;
@@ -204,7 +226,9 @@ static void deliver(struct flow *flow) {
       if (other->ended && !other->out.first && c->on_line == 0) finish(c);
       continue;
     }
-    ssize_t n = send(to, block->bytes + block->offset, block->length - block->offset, MSG_DONTWAIT | MSG_NOSIGNAL);
+    size_t left = block->length - block->offset;
+    ssize_t n = block->pipe[0] < 0 ? send(to, block->bytes + block->offset, left, MSG_DONTWAIT | MSG_NOSIGNAL)
+                                   : splice(block->pipe[0], NULL, to, NULL, left, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (n < 0) {
       if (errno == EAGAIN || errno == EINTR) return;
       finish(c);
@@ -234,7 +258,9 @@ static void watch(int fd, void *what, uint32_t events) {
   if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event)) fail("epoll_ctl");
 }
 
-static void no_delay(int fd) {
+// No waiting: splice(2) goes by the socket's own flag.
+static void set_up(int fd) {
+  fcntl(fd, F_SETFL, O_NONBLOCK);
   int yes = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
 }
@@ -247,8 +273,8 @@ static void open_connection(int client, uint16_t port) {
     if (server >= 0) close(server);
     return;
   }
-  no_delay(client);
-  no_delay(server);
+  set_up(client);
+  set_up(server);
   struct connection *c = calloc(1, sizeof *c);
   if (!c) fail("memory");
   c->fd[0] = client;
@@ -302,6 +328,11 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: shape PORT LATENCY_MS BYTES_PER_SECOND\n");
     return 2;
   }
+  signal(SIGPIPE, SIG_IGN);
+  struct rlimit files;
+  getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
   uint16_t port = (uint16_t)atoi(argv[1]);
   half_latency = (uint64_t)(atof(argv[2]) * 1e6 / 2);
   rate = (uint64_t)atof(argv[3]);
@@ -328,7 +359,7 @@ int main(int argc, char **argv) {
       void *what = events[i].data.ptr;
       if (what == &at_listener) {
         int client;
-        while ((client = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) open_connection(client, port);
+        while ((client = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) open_connection(client, port);
       } else if (what == &at_input) {
         char line[256];
         if (read(0, line, sizeof line) <= 0) return 0;
