@@ -73,6 +73,8 @@ export interface HydratorOptions {
   /** What all of them may hold, in bytes: fewer are read at a time where this is less than they need. */
   readonly memory?: number;
   readonly threads?: number;
+  /** Whether what seems to come next is fetched before anyone asks for it; it is, if not said. */
+  readonly readAhead?: boolean;
   /** See `CrewOptions`: for repositories in a directory, whose bucket nothing wraps. */
   readonly readDirectly?: CrewOptions['readDirectly'];
   /** For `openRoom`: what may still be written into the cache. */
@@ -112,8 +114,18 @@ export function createHydrator(options: HydratorOptions): Hydrator {
     width: READ_AHEAD_WIDTH,
     patience,
   });
-  const onMiss = readAhead.miss;
-  const quests = createQuests({ cache, crew, patience, streamOver, room, makeRoom, locate, onMiss, take });
+  const onMiss = options.readAhead === false ? undefined : readAhead.miss;
+  const quests = createQuests({
+    cache,
+    crew,
+    patience,
+    streamOver,
+    room,
+    makeRoom,
+    locate,
+    ...(onMiss && { onMiss }),
+    take,
+  });
 
   async function hydrate(id: Digest, signal: AbortSignal | undefined): Promise<Outcome> {
     signal?.throwIfAborted();

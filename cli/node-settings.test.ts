@@ -16,6 +16,7 @@ describe('what the environment says of a node', () => {
     });
     expect(readNodeSettings({ LARDER_SCRUB_RATE: 'off' })).toEqual({ scrubRate: 0 });
     expect(readNodeSettings({ LARDER_PASSTHROUGH: 'off' })).toEqual({ passthrough: false });
+    expect(readNodeSettings({ LARDER_READ_AHEAD: 'off' })).toEqual({ readAhead: false });
     expect(choice({ A: 'off' }, 'A', ['auto', 'off'])).toBe('off');
   });
 

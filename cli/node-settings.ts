@@ -19,6 +19,8 @@ export interface NodeSettings {
   readonly verity?: VerityChoice;
   /** Whether opens of files that are streamed may be passed through to them once they are whole: LARDER_PASSTHROUGH. */
   readonly passthrough?: boolean;
+  /** Whether what seems to come next is fetched before it is opened: LARDER_READ_AHEAD. */
+  readonly readAhead?: boolean;
 }
 
 export type Variables = Readonly<Record<string, string | undefined>>;
@@ -33,11 +35,13 @@ export function readNodeSettings(env: Variables): NodeSettings {
   const minFree = space(env, 'LARDER_CACHE_MIN_FREE');
   const verity = choice(env, 'LARDER_VERITY', VERITY_CHOICES);
   const passthrough = choice(env, 'LARDER_PASSTHROUGH', ['auto', 'off']);
+  const readAhead = choice(env, 'LARDER_READ_AHEAD', ['auto', 'off']);
   return {
     ...((limit ?? minFree) && { limits: { ...(limit && { limit }), ...(minFree && { minFree }) } }),
     ...(scrubRate !== undefined && { scrubRate }),
     ...(verity !== undefined && { verity }),
     ...(passthrough !== undefined && { passthrough: passthrough === 'auto' }),
+    ...(readAhead !== undefined && { readAhead: readAhead === 'auto' }),
     ...(deadline !== undefined && { deadline }),
     ...(streamOver !== undefined && { streamOver }),
     ...(streamMemory !== undefined && { streamMemory }),

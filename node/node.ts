@@ -77,13 +77,15 @@ export interface NodeOptions {
   readonly verity?: VerityChoice;
   /** Whether opens of files that are streamed may be passed through to them once they are whole; the default is yes. */
   readonly passthrough?: boolean;
+  /** Whether what seems to come next is fetched before it is opened; the default is yes. */
+  readonly readAhead?: boolean;
   readonly log: Logger;
 }
 
 export const DEFAULT_DEADLINE = 60_000;
 
 /** What hydrating may hold at a time, in bytes. */
-const HYDRATE_MEMORY = 256 * 2 ** 20;
+const HYDRATE_MEMORY = 128 * 2 ** 20;
 
 /** A repository whose files the hydrator's threads can read themselves. */
 function isDirectory({ location }: Repository): boolean {
@@ -123,6 +125,7 @@ export async function openNode(options: NodeOptions): Promise<Node> {
       streamOver,
       readDirectly: isDirectory,
       memory: HYDRATE_MEMORY,
+      ...(options.readAhead !== undefined && { readAhead: options.readAhead }),
       room,
       makeRoom,
     }),
