@@ -50,9 +50,12 @@ export async function unpack({ repository, pack, writer, isWanted, isUrgent, sig
         if (isUrgent(id)) writer.show();
       },
       signal,
-      (entries) => {
-        planned = entries.map(({ id }) => id).filter((id) => isWanted(id) && !writer.has(id));
-        foretellMore();
+      {
+        lend: true,
+        onIndex: (entries) => {
+          planned = entries.map(({ id }) => id).filter((id) => isWanted(id) && !writer.has(id));
+          foretellMore();
+        },
       },
     );
   } finally {

@@ -21,6 +21,9 @@ export { PackBuilder, type PackBuilderOptions } from './pack-builder.ts';
 /** Unwanted bytes between wanted chunks that are read rather than asked around, in bytes. */
 const GAP_BYTES = 1024 * 1024;
 
+/** Larger chunks are not lent, but given. */
+const LENT_BYTES = 1024 * 1024;
+
 /** What a pack holds, in its order; a NotFoundError where there is no such pack. */
 export async function readPackIndex(
   repository: Repository,
@@ -94,8 +97,9 @@ export async function readChunks(
 /**
  * Reads the chunks of a pack that are wanted, in the pack's order, each verified before `onChunk` gets it. Reads on only when
  * `onChunk` is done: it holds one chunk and one block of the bucket's at a time. Where much lies between wanted chunks, that is not read.
- * @param onChunk its bytes are the callee's to keep
- * @param onIndex told of all that the pack holds before any of it is asked for
+ * @param onChunk its bytes are the callee's to keep, unless `lend` is said
+ * @param options.onIndex told of all that the pack holds before any of it is asked for
+ * @param options.lend a chunk's bytes are `onChunk`'s only until that is done: the same memory serves for the next
  * @throws CorruptError that names the pack, and the chunk if one is damaged; NotFoundError where there is no such pack
  */
 export async function streamPack(
@@ -104,8 +108,15 @@ export async function streamPack(
   want: (id: Digest) => boolean,
   onChunk: (id: Digest, bytes: Buffer, wholeFile: boolean) => Promise<void>,
   signal?: AbortSignal,
-  onIndex?: (entries: readonly PackIndexEntry[]) => void,
+  options: { readonly onIndex?: (entries: readonly PackIndexEntry[]) => void; readonly lend?: boolean } = {},
 ): Promise<void> {
+  const { onIndex, lend = false } = options;
+  let lent = Buffer.alloc(0);
+  const place = (length: number): Buffer => {
+    if (!lend || length > LENT_BYTES) return Buffer.allocUnsafeSlow(length);
+    if (lent.length < length) lent = Buffer.allocUnsafeSlow(Math.min(LENT_BYTES, 2 * length));
+    return lent.subarray(0, length);
+  };
   const key = packKey(pack);
   const object = await repository.bucket.get(key, { signal });
   let bytes = new ByteStream(object.body);
@@ -125,7 +136,7 @@ export async function streamPack(
         const range = { offset: entry.offset, length: end - entry.offset };
         bytes = new ByteStream((await repository.bucket.get(key, { range, ifMatch: object.etag, signal })).body);
       } else await bytes.skip(gap);
-      const stored = await bytes.take(entry.stored);
+      const stored = await bytes.take(entry.stored, place);
       if (stored.length < entry.stored)
         throw damagedChunk(pack, entry.id, `${stored.length} of its ${entry.stored} stored bytes are there`);
       position = entry.offset + entry.stored;
@@ -168,9 +179,9 @@ class ByteStream {
     this.#blocks = body[Symbol.asyncIterator]();
   }
 
-  /** The next `length` bytes in a buffer of their own, or fewer where the body ends. */
-  async take(length: number): Promise<Buffer> {
-    const out = Buffer.allocUnsafeSlow(length);
+  /** The next `length` bytes in a buffer of their own (made by `place`), or fewer where the body ends. */
+  async take(length: number, place: (length: number) => Buffer = Buffer.allocUnsafeSlow): Promise<Buffer> {
+    const out = place(length);
     let done = 0;
     while (done < length && (await this.#fill())) {
       const count = this.#block.copy(out, done, 0, length - done);
