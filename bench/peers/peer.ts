@@ -1,7 +1,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { Bench, Stored } from '../cache/context.ts';
@@ -55,14 +55,25 @@ export function keptDirectory(): string {
   return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'larder-bench');
 }
 
-/** As bin/prepare: installs what is missing, where this user may. @param programs as `command=package` @returns what is missing still */
+/** Installs what is missing, as root where there is apt-get. @param programs as `command=package` @returns what is missing still */
 export async function needPrograms(...programs: string[]): Promise<string | undefined> {
-  await run('sh', [resolve(import.meta.dirname, '..', '..', 'bin', 'prepare'), ...programs]);
-  const missing = [];
-  for (const command of programs.map((pair) => pair.split('=')[0] as string)) {
-    if (!(await succeeds('sh', ['-c', 'command -v "$0"', command]))) missing.push(command);
+  const missing = async () => {
+    const absent = [];
+    for (const [command, name] of programs.map((pair) => pair.split('=') as [string, string])) {
+      if (!(await succeeds('sh', ['-c', 'command -v "$0"', command]))) absent.push({ command, name });
+    }
+    return absent;
+  };
+  const packages = (await missing()).map(({ name }) => name);
+  if (packages.length === 0) return undefined;
+  const options = ['install', '-y', '-qq', '--no-install-recommends'];
+  const environment = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  if (process.getuid?.() === 0 && (await succeeds('apt-get', ['update', '-qq']))) {
+    // What could not be installed is found missing below.
+    await run('apt-get', [...options, ...packages], { env: environment }).catch(() => undefined);
   }
-  return missing.length === 0 ? undefined : `not installed: ${missing.join(', ')}`;
+  const still = (await missing()).map(({ command }) => command);
+  return still.length === 0 ? undefined : `not installed: ${still.join(', ')}`;
 }
 
 export async function succeeds(program: string, args: readonly string[]): Promise<boolean> {
