@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -186,9 +186,11 @@ describe.skipIf(!canMount)('a file that the ring gives out itself', () => {
       },
     });
     const mapping = `import mmap,os;m=mmap.mmap(os.open("${mounted}/large",os.O_RDONLY),0,prot=mmap.PROT_READ);m[2000000]`;
-    for (const waiting of [cat(`${mounted}/large`), start('python3', ['-c', mapping])]) {
+    for (const begin of [() => cat(`${mounted}/large`), () => start('python3', ['-c', mapping])]) {
+      const before = server.counters().held;
+      const waiting = begin();
       processes.push(waiting);
-      await expect.poll(() => server.counters().held, { timeout: 10_000, interval: 5 }).toBeGreaterThan(0);
+      await expect.poll(() => server.counters().held, { timeout: 10_000, interval: 5 }).toBeGreaterThan(before);
       waiting.child.kill('SIGKILL');
       expect(await waiting.ended).toBe('SIGKILL');
     }
@@ -274,6 +276,20 @@ describe.skipIf(!canMount)('a file that the ring gives out itself', () => {
       expect(await readFile(`${mounted}/large`)).toEqual(large);
       expect(server.counters().passedOpens).toBe(0);
       expect(server.settled.passthrough).toBe(passthrough);
+    }
+  });
+
+  it('lies on a file system that another overlay can be mounted on only where nothing is passed through', async () => {
+    for (const passthrough of [true, false]) {
+      const { rig, mounted } = await stage({ passthrough });
+      const [upper, above] = [join(rig.root, 'upper'), join(rig.root, 'above')];
+      for (const directory of [upper, above]) mkdirSync(directory);
+      const outer = start('mount', ['-i', '-t', 'overlay', '-o', `lowerdir=${mounted}:${upper}`, 'outer', above]);
+      processes.push(outer);
+      expect((await outer.ended) === 0).toBe(!passthrough);
+      if (passthrough) continue;
+      expect(await readFile(`${above}/large`)).toEqual(large);
+      await unmount(above);
     }
   });
 
