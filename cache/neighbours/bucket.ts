@@ -7,7 +7,7 @@ import { publish } from '../events.ts';
 import { closing } from './abortable.ts';
 import { type Client, NeighbourFault, type Refusal } from './client.ts';
 import { onDistrust } from './distrust.ts';
-import type { LocationsKeeper } from './locations.ts';
+import { LOCATIONS_AGE, type LocationsKeeper } from './locations.ts';
 import type { Origin } from './origin.ts';
 import type { Peer, PeerList } from './peer-list.ts';
 import type { Penalties } from './penalties.ts';
@@ -20,12 +20,6 @@ const TRIES = 3;
 
 /** How long what came wrong from a neighbour is had from the bucket itself, in milliseconds. */
 const DISTRUST_FOR = 600_000;
-
-/**
- * Locations that are asked for again within this time are had from the bucket, in milliseconds: whoever asks again may have found that they
- * are old.
- */
-const AGAIN_WITHIN = 600_000;
 
 /** Names that are remembered for either. */
 const REMEMBERED = 4096;
@@ -55,7 +49,7 @@ export interface Sharing {
 export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing): Bucket {
   const { peers, client, origin, locations, penalties, closed } = sharing;
   const wrong = createRecent<true>(REMEMBERED, DISTRUST_FOR);
-  const asked = createRecent<true>(REMEMBERED, AGAIN_WITHIN);
+  const asked = createRecent<true>(REMEMBERED, LOCATIONS_AGE);
   const givers = createRecent<string>(REMEMBERED, DISTRUST_FOR);
 
   async function get(key: string, options: GetOptions = {}): Promise<BucketObject> {
@@ -63,6 +57,7 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
     if (shared === undefined || wrong.get(key) !== undefined) return await inner.get(key, options);
     if (shared.kind === 'locations') {
       if (options.range !== undefined || options.ifMatch !== undefined) return await inner.get(key, options);
+      // Who asks again so soon may have found that they are old; later, an owner's are newer than what he had.
       const again = asked.get(key) !== undefined;
       asked.set(key, true);
       if (again) return await inner.get(key, options);

@@ -17,7 +17,7 @@ export interface Deadlines {
 }
 
 /** A neighbour that brings less than this in a deadline is as good as none. */
-const PROGRESS_BYTES = 256 * 1024;
+const PROGRESS_BYTES = 1024 * 1024;
 
 /** Connections kept to each neighbour while nothing is asked of it. */
 const IDLE_CONNECTIONS = 4;

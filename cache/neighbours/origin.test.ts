@@ -121,6 +121,7 @@ describe('an owner', () => {
     const small = await rigged.get([500_000, 1000]);
     expect(small.equals(pack.subarray(500_000, 501_000))).toBe(true);
     expect(rigged.bucket.bytes.get(key)).toBe(64 * 1024);
+    expect(rigged.bucket).toMatchObject({ gets: 1, heads: 0 });
     await Promise.all(
       ranges.map(async ([offset, length]) => {
         const bytes = await rigged.get([offset, length]);
@@ -132,6 +133,13 @@ describe('an owner', () => {
     await rigged.origin.close();
     expect(filesIn(rigged.directory, 'incoming')).toEqual([]);
     expect(filesIn(rigged.directory, 'whole')).toHaveLength(1);
+  });
+
+  it('finds out how long the last block of a pack is', async () => {
+    await using rigged = await rig();
+    expect((await rigged.get([pack.length - 10, 10])).equals(pack.subarray(-10))).toBe(true);
+    expect(rigged.bucket.heads).toBe(1);
+    expect(rigged.bucket.bytes.get(key)).toBe(pack.length % (64 * 1024));
   });
 
   it('goes on fetching when the one who asked has gone', async () => {

@@ -13,6 +13,10 @@ const WRITE_BYTES = 4 * BLOCK_BYTES;
 /** A bucket, as far as it is read here. */
 export type Source = Pick<Bucket, 'get' | 'head' | 'name'>;
 
+type Range = GetOptions['range'];
+
+type Placed = Use | BucketObject | undefined;
+
 /** What became of the first who asked for an object. */
 type Begun = 'there' | 'full';
 
@@ -40,12 +44,7 @@ export function createOrigin({ store, onWarning, onFetched }: OriginOptions): Or
   const stopping = new AbortController();
 
   /** The object's place in the store; where it is new, what is asked for is on its way. Undefined where there is no room. */
-  async function place(
-    name: string,
-    bucket: Source,
-    key: string,
-    whole: boolean,
-  ): Promise<Use | BucketObject | undefined> {
+  async function place(name: string, bucket: Source, key: string, range: Range): Promise<Placed> {
     for (;;) {
       const there = await store.use(name);
       if (there !== undefined) return there;
@@ -53,7 +52,7 @@ export function createOrigin({ store, onWarning, onFetched }: OriginOptions): Or
       if (other === undefined) break;
       if ((await other) === 'full') return undefined;
     }
-    const making = begin(name, bucket, key, whole);
+    const making = begin(name, bucket, key, range);
     const begun = making.then((placed) => (placed !== undefined && 'object' in placed ? 'there' : 'full'));
     begun.catch(() => {});
     beginning.set(name, begun);
@@ -64,22 +63,22 @@ export function createOrigin({ store, onWarning, onFetched }: OriginOptions): Or
     }
   }
 
-  /** An object of the bucket, where that was opened before there turned out to be no room for it. */
-  async function begin(
-    name: string,
-    bucket: Source,
-    key: string,
-    whole: boolean,
-  ): Promise<Use | BucketObject | undefined> {
+  /** An object of the bucket, where the whole was opened before there turned out to be no room for it. */
+  async function begin(name: string, bucket: Source, key: string, range: Range): Promise<Placed> {
     const { signal } = stopping;
-    if (!whole) {
+    const began = performance.now();
+    const blocks = range && blocksAround(range);
+    let opened: BucketObject;
+    try {
+      opened = await bucket.get(key, { range: blocks, signal });
+    } catch (error) {
+      if (blocks === undefined || !(error instanceof InvalidError)) throw error;
+      // The last block is shorter than others, and only the object's size tells by how much.
       const info = await bucket.head(key, signal);
       if (info === undefined) throw new NotFoundError(`there is no ${key} in ${bucket.name}`, { facts: { key } });
       return await store.create(name, info);
     }
-    const began = performance.now();
-    const object = await bucket.get(key, { signal });
-    const { body, ...info } = object;
+    const { body, ...info } = opened;
     let use: Use | undefined;
     try {
       use = await store.create(name, info);
@@ -87,10 +86,16 @@ export function createOrigin({ store, onWarning, onFetched }: OriginOptions): Or
       await leave(body);
       throw error;
     }
-    if (use === undefined) return object;
-    const { blocks } = use.object;
-    blocks.claim(0, blocks.count);
-    start(name, { bucket, key, object: use.object, from: 0, to: blocks.count, began, body });
+    if (use === undefined) {
+      if (blocks === undefined) return opened;
+      await leave(body);
+      return undefined;
+    }
+    const { object } = use;
+    const from = (blocks?.offset ?? 0) / BLOCK_BYTES;
+    const to = blocks === undefined ? object.blocks.count : from + blocks.length / BLOCK_BYTES;
+    object.blocks.claim(from, to);
+    start(name, { bucket, key, object, from, to, began, body });
     return use;
   }
 
@@ -214,7 +219,7 @@ export function createOrigin({ store, onWarning, onFetched }: OriginOptions): Or
   return {
     async get(repository, bucket, key, { range, ifMatch, signal } = {}) {
       const name = `${repository}/${key}`;
-      const placed = await abortablePlace(place(name, bucket, key, range === undefined), signal);
+      const placed = await abortablePlace(place(name, bucket, key, range), signal);
       if (placed === undefined || 'body' in placed) {
         const began = performance.now();
         if (placed !== undefined && ifMatch !== undefined) await leave(placed.body);
@@ -263,10 +268,7 @@ export function createOrigin({ store, onWarning, onFetched }: OriginOptions): Or
 }
 
 /** Whoever stops waiting for a place in the store gives it back when it comes. */
-async function abortablePlace<T extends Use | BucketObject | undefined>(
-  placing: Promise<T>,
-  signal: AbortSignal | undefined,
-): Promise<T> {
+async function abortablePlace(placing: Promise<Placed>, signal: AbortSignal | undefined): Promise<Placed> {
   try {
     return await abortable(placing, signal);
   } catch (error) {
@@ -279,6 +281,12 @@ async function abortablePlace<T extends Use | BucketObject | undefined>(
       .catch(() => {});
     throw error;
   }
+}
+
+/** The whole blocks that have a range. */
+function blocksAround({ offset, length }: NonNullable<Range>): NonNullable<Range> {
+  const from = offset - (offset % BLOCK_BYTES);
+  return { offset: from, length: blocksOf(offset + length - from) * BLOCK_BYTES };
 }
 
 /** A body that nobody reads gives its connection back. */
