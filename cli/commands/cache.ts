@@ -142,7 +142,7 @@ function addUnpin(cache: Command, start: Start): void {
 
 interface EvictOptions {
   readonly dataset?: string;
-  readonly version?: string;
+  readonly only?: string;
   readonly mounted?: boolean;
   readonly dryRun?: boolean;
 }
@@ -155,22 +155,18 @@ function addEvict(cache: Command, start: Start): void {
     )
     .argument('[size]', 'how much to free, such as 50G; without it, all that may go', bytesOption)
     .option('--dataset <name>', 'only of this dataset: all of its versions')
-    .option('--version <name>', 'only of this version, NAME[@REF]')
+    .option('--only <name>', 'only of this version, NAME[@REF]')
     .option('--mounted', 'also of mounted versions: it is fetched again when it is read')
     .option('-n, --dry-run', 'say what would go, and leave it')
     .action(async (bytes: number | undefined, options: EvictOptions, command: Command) => {
       const session = start(command);
       const { repository } = session.environment;
-      const { dataset, version, mounted = false, dryRun = false } = options;
-      if (dataset !== undefined && version !== undefined) {
-        throw new InvalidError('give --dataset or --version, not both');
+      const { dataset, only, mounted = false, dryRun = false } = options;
+      if (dataset !== undefined && only !== undefined) {
+        throw new InvalidError('give --dataset or --only, not both');
       }
       const of =
-        dataset !== undefined
-          ? { repository, dataset }
-          : version !== undefined
-            ? { repository, name: version }
-            : undefined;
+        dataset !== undefined ? { repository, dataset } : only !== undefined ? { repository, name: only } : undefined;
       const reply = await withNode(session, { start: true, phase: 'Evicting' }, (call) =>
         call('cache-evict', { ...(bytes !== undefined && { bytes }), ...(of && { of }), mounted, dryRun }),
       );
@@ -183,6 +179,7 @@ function addEvict(cache: Command, start: Start): void {
     ['cache evict --dry-run', 'See what could go'],
     ['cache evict 50G', 'Free 50 GiB'],
     ['cache evict --dataset emoji', 'Free what only the versions of one dataset have'],
+    ['cache evict --only emoji@v15', 'Free what only this version has'],
   ]);
 }
 

@@ -116,6 +116,56 @@ describe.skipIf(!canMount)('mounts', () => {
     expect(ok('cache', 'evict', '1G')).toMatch(/^freed .* in \d+ objects?\n$/);
   });
 
+  it('tell what limits the cache and what each dataset takes, and let that be changed', () => {
+    const space = {
+      minFree: expect.any(Number),
+      held: expect.any(Number),
+      room: expect.any(Number),
+      diskBytes: expect.any(Number),
+      diskFree: expect.any(Number),
+    };
+    const share = {
+      cachedFiles: expect.any(Number),
+      cachedBytes: expect.any(Number),
+      aloneBytes: expect.any(Number),
+      sharedBytes: expect.any(Number),
+    };
+    ok('prefetch', 'numbers@v1');
+    const [contents] = documents('cache', 'show') as [Record<'datasets' | 'versions', Record<string, unknown>[]>];
+    expect(contents).toMatchObject({ ...space, unknownObjects: 0, unknownBytes: 0 });
+    expect(contents).not.toHaveProperty('limit');
+    const repository = at('repository');
+    expect(contents.datasets).toEqual([
+      { repository, dataset: 'numbers', versions: contents.versions.length, ...share },
+    ]);
+    for (const version of contents.versions) {
+      expect(version).toEqual({
+        repository,
+        dataset: 'numbers',
+        version: expect.stringMatching(/^[0-9a-f]{64}$/),
+        staged: expect.any(Boolean),
+        pinned: false,
+        lastStaged: expect.stringMatching(/^\d{4}-.*Z$/),
+        files: expect.any(Number),
+        bytes: expect.any(Number),
+        ...share,
+      });
+    }
+    expect(documents('cache', 'limit', '90%', '--min-free', '1G')).toMatchObject([
+      { ...space, limit: expect.any(Number), minFree: 2 ** 30 },
+    ]);
+    expect(ok('cache', 'limit')).toMatch(/^.* on the disk, limit .*; .* free, 1\.00 GiB stay so\n$/);
+    expect(documents('cache', 'limit', 'none')[0]).not.toHaveProperty('limit');
+    expect(larder('cache', 'limit', 'half').status).toBe(2);
+    expect(larder('cache', 'evict', '--dataset', 'numbers', '--only', 'numbers').status).toBe(2);
+    expect(larder('cache', 'evict', '--dataset', 'letters').status).toBe(3);
+    expect(documents('cache', 'evict', '--dataset', 'numbers', '--mounted')).toMatchObject([
+      { dryRun: false, objects: expect.any(Number), freed: expect.any(Number) },
+    ]);
+    expect(documents('cache', 'show')).toMatchObject([{ objects: 0, bytes: 0 }]);
+    expect(readFileSync(join(at('pinned'), 'labels.csv'), 'utf8')).toBe('file,class\n');
+  });
+
   it('suggest the nearest name, and refuse a path that is taken', () => {
     expect(larder('mount', 'number', at('x'))).toMatchObject({
       status: 3,
