@@ -32,6 +32,9 @@ export interface StreamParts extends DiskParts {
 /** How much is fetched ahead of a reader whose bytes go to the disk, in bytes. */
 const WINDOW = 64 * 1024 * 1024;
 
+/** How long after its last read a file shares the memory for what is fetched ahead, in milliseconds. */
+const ACTIVE_FOR = 5_000;
+
 /** A piece on its way, for all who want it. */
 interface Flight {
   /** The bytes, where they did not go to the disk. */
@@ -58,6 +61,7 @@ export class Stream {
   readonly #flights = new Map<number, Flight>();
   readonly #atWork = new Set<Promise<unknown>>();
   #place: Place;
+  #lastRead = Number.NEGATIVE_INFINITY;
   #closed = false;
 
   constructor(parts: StreamParts, id: Digest, place: Place) {
@@ -75,6 +79,11 @@ export class Stream {
   /** What another thread may read by itself. */
   get local(): LocalBlocks | undefined {
     return this.#disk.local;
+  }
+
+  /** It is read from memory in several pieces, and was a moment ago. */
+  get needsWindow(): boolean {
+    return this.inMemory && this.#pieces.count > 1 && performance.now() - this.#lastRead < ACTIVE_FOR;
   }
 
   /** Its bytes go to memory only. */
@@ -109,12 +118,15 @@ export class Stream {
     if (this.#closed) throw closedError(this.id);
     if (length === 0) return new Uint8Array(0);
     if (this.#disk.object !== undefined) return await readExactly(this.#disk.object, offset, length);
+    this.#lastRead = performance.now();
     const first = this.#pieces.find(offset);
     const last = this.#pieces.find(offset + length - 1);
     const held: Promise<Held>[] = [];
     for (let at = first; at <= last; at += 1) held.push(this.#hold(at, signal));
-    const window = this.#disk.takes ? WINDOW : this.#parts.memoryWindow();
-    this.#goAhead(last, this.#cursors.read(offset, length, window), window);
+    if (this.#pieces.count > 1) {
+      const window = this.#disk.takes ? WINDOW : this.#parts.memoryWindow();
+      this.#goAhead(last, this.#cursors.read(offset, length, window), window);
+    }
     const there = await Promise.all(held);
     this.#finish(first, there, offset + length);
     try {

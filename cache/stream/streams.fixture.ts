@@ -27,6 +27,8 @@ export interface StreamRig extends AsyncDisposable {
   readonly warnings: string[];
   open(path: string): Promise<StreamedFile>;
   bytes(path: string): Buffer;
+  /** Lets go of the cache, for another process. */
+  stop(): Promise<void>;
   /** Another daemon on the same cache. */
   restart(options?: RigOptions): Promise<void>;
 }
@@ -73,7 +75,10 @@ export async function streamRig(
     });
     return { cache, hydrator, streams };
   };
+  let running = true;
   const stop = async () => {
+    if (!running) return;
+    running = false;
     await rig.streams.close();
     await rig.hydrator.close();
     await rig.cache.close();
@@ -84,11 +89,13 @@ export async function streamRig(
     version,
     folder: temporary.folder,
     warnings,
+    stop,
     open: async (path) => (await rig.streams.open(version.files.get(path)!.id))!,
     bytes: (path) => version.files.get(path)!.bytes,
     restart: async (again = options) => {
       await stop();
       Object.assign(rig, await start(again));
+      running = true;
     },
     [Symbol.asyncDispose]: async () => {
       await stop();

@@ -87,6 +87,9 @@ export const DEFAULT_STREAM_IN_FLIGHT = 32 * 1024 * 1024;
 /** How long after room could not be made it is not tried again, in milliseconds. */
 const NO_ROOM_FOR = 2_000;
 
+/** How long the count of those who share the memory holds, in milliseconds. */
+const SHARING_FOR = 100;
+
 interface Opened {
   readonly file: Stream | WholeFile;
   users: number;
@@ -100,6 +103,7 @@ export function createStreams(options: StreamsOptions): Streams {
   const opened = new Map<Digest, Opened>();
   const opening = new Map<Digest, Promise<Opened | undefined>>();
   const ending = new Map<Digest, Promise<void>>();
+  let sharing = { at: Number.NEGATIVE_INFINITY, readers: 1 };
   let triedRoom = Number.NEGATIVE_INFINITY;
   const stopping = new AbortController();
   let closed = false;
@@ -123,7 +127,7 @@ export function createStreams(options: StreamsOptions): Streams {
     adopted: (bytes) => {
       diskBytes -= bytes;
     },
-    memoryWindow: () => memory / (2 * Math.max(1, inMemory())),
+    memoryWindow,
     onWarning,
   };
 
@@ -132,10 +136,18 @@ export function createStreams(options: StreamsOptions): Streams {
     if (opened.size > 0) for (const { id } of placed) opened.get(id)?.file.placed();
   });
 
-  function inMemory(): number {
-    let count = 0;
-    for (const { file } of opened.values()) if (file.inMemory) count += 1;
-    return count;
+  /** Half of the memory, shared by those who read from it. */
+  function memoryWindow(): number {
+    // Thousands of small files may be open.
+    const now = performance.now();
+    if (now - sharing.at > SHARING_FOR) sharing = { at: now, readers: count((file) => file.needsWindow) };
+    return memory / (2 * Math.max(1, sharing.readers));
+  }
+
+  function count(is: (file: Stream | WholeFile) => boolean): number {
+    let found = 0;
+    for (const { file } of opened.values()) if (is(file)) found += 1;
+    return found;
   }
 
   /** Whether what nobody reads made room at once. Other room may come later. */
@@ -243,7 +255,7 @@ export function createStreams(options: StreamsOptions): Streams {
     free,
     stats: () => ({
       open: opened.size,
-      inMemory: inMemory(),
+      inMemory: count((file) => file.inMemory),
       diskBytes: Math.max(0, diskBytes),
       memoryBytes: parts.memory.bytes,
       fetches: parts.queue.stats(),

@@ -25,6 +25,7 @@ export class WholeFile {
   readonly size: number;
   readonly local: LocalBlocks;
   readonly inMemory = false;
+  readonly needsWindow = false;
   readonly #reads = new Set<Promise<unknown>>();
 
   constructor(id: Digest, descriptor: number) {
