@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import type { Repository } from '../../dataset/repository.ts';
-import type { Random } from '../../test/support/random.ts';
 import { type Cache, openCache } from '../cache.ts';
 import { createHydrator, type Hydrator } from '../hydrate.ts';
 import { createRoom } from '../room.ts';
@@ -14,6 +13,13 @@ import {
   temporaryRepository,
 } from '../staged.fixture.ts';
 import { createStreams, type StreamedFile, type Streams, type StreamsOptions } from './streams.ts';
+
+/** Where a test's numbers come from. */
+interface Random {
+  below(limit: number): number;
+  oneIn(n: number): boolean;
+  bytes(length: number): Buffer;
+}
 
 /** A node's cache with streams, on a version in a repository in a directory. */
 export interface StreamRig extends AsyncDisposable {
