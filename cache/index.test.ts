@@ -1,9 +1,8 @@
-import { closeSync, mkdtempSync, openSync, readdirSync, rmSync, unlinkSync, writeFileSync, writeSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Digest, sha256 } from '../dataset/digest.ts';
-import { isErrno } from '../dataset/errors.ts';
 import { canMount } from '../test/support/privilege.ts';
 import { smallDisk } from '../test/support/small-disk.ts';
 import { type Cache, openCache } from './cache.ts';
@@ -140,7 +139,6 @@ describe.skipIf(!canMount)('an index on a full disk', () => {
   it('goes on, and writes what came and went when there is room again', async () => {
     await using disk = await smallDisk({ bytes: 64 * 2 ** 20 });
     const directory = join(disk.directory, 'cache');
-    const filler = join(disk.directory, 'filler');
     await using full = await openCache({ directory });
     const ids = Array.from({ length: 3_000 }, (_, at) => sha256(`${at}`));
     {
@@ -148,10 +146,10 @@ describe.skipIf(!canMount)('an index on a full disk', () => {
       await followed.settled;
       full.announce([{ id: ids[0]!, size: 10 }]);
       expect(followed.totals().objects).toBe(1);
-      fillUp(filler);
+      const empty = disk.fill();
       full.announce(ids.map((id) => ({ id, size: 10 })));
       expect(followed.totals().objects).toBeLessThan(3_000);
-      rmSync(filler);
+      empty();
       expect(followed.totals()).toMatchObject({ objects: 3_000, bytes: 30_000 });
     }
     // Made new from the directory, in memory, where it cannot be opened.
@@ -159,24 +157,9 @@ describe.skipIf(!canMount)('an index on a full disk', () => {
     const writer = full.writer();
     writer.put(sha256('x'), Buffer.from('x'));
     writer.close();
-    fillUp(filler);
+    disk.fill();
     await using standIn = openIndex(full);
     await standIn.settled;
     expect(standIn.totals().objects).toBe(1);
   });
 });
-
-function fillUp(path: string): void {
-  const file = openSync(path, 'wx');
-  try {
-    for (let size = 65_536; size >= 512; size /= 2) {
-      try {
-        for (;;) writeSync(file, Buffer.alloc(size, 1));
-      } catch (error) {
-        if (!isErrno(error, 'ENOSPC')) throw error;
-      }
-    }
-  } finally {
-    closeSync(file);
-  }
-}

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { sha256 } from '../dataset/digest.ts';
 import { NotFoundError } from '../dataset/errors.ts';
+import { canMount } from '../test/support/privilege.ts';
+import { smallDisk } from '../test/support/small-disk.ts';
 import { openKnownVersions } from './known-versions.ts';
 import { layoutOf } from './layout.ts';
 
@@ -42,4 +44,17 @@ it('drops records that are none, and minds no other file', () => {
   writeFileSync(join(layout.versions, 'notes'), 'mine');
   expect(openKnownVersions(layout).all()).toEqual([]);
   expect(readdirSync(layout.versions)).toEqual(['notes']);
+});
+
+it.skipIf(!canMount)('knows what is staged on a full disk', async () => {
+  await using disk = await smallDisk({ bytes: 32 * 2 ** 20 });
+  const layout = layoutOf(disk.directory);
+  const known = openKnownVersions(layout);
+  const empty = disk.fill();
+  await known.touch(one, 1000);
+  expect(known.get(one.version)).toMatchObject({ lastStaged: 1000 });
+  await expect(known.pin(one)).rejects.toMatchObject({ code: 'ENOSPC' });
+  empty();
+  await known.touch(one, 2000);
+  expect(openKnownVersions(layout).all()).toMatchObject([{ lastStaged: 2000 }]);
 });

@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Digest, isDigest } from '../dataset/digest.ts';
-import { NotFoundError } from '../dataset/errors.ts';
+import { isErrno, NotFoundError } from '../dataset/errors.ts';
 import { writeFileAtomic } from '../system/atomic.ts';
 import type { Layout } from './layout.ts';
 
@@ -23,7 +23,7 @@ export interface KnownVersion {
 export interface KnownVersions {
   all(): readonly KnownVersion[];
   get(version: Digest): KnownVersion | undefined;
-  /** Notes that it is staged now; a pin stays. */
+  /** Notes that it is staged now; a pin stays. On a full disk that is known for as long as this process runs. */
   touch(version: Omit<KnownVersion, 'lastStaged' | 'pinned'>, now?: number): Promise<void>;
   pin(version: Omit<KnownVersion, 'lastStaged' | 'pinned'>): Promise<void>;
   /** That it is not pinned is no error; a NotFoundError where it is not known. */
@@ -49,8 +49,14 @@ export function openKnownVersions(layout: Layout): KnownVersions {
   return {
     all: () => [...known.values()],
     get: (version) => known.get(version),
-    touch: (version, now = Date.now()) =>
-      put({ ...version, lastStaged: now, pinned: known.get(version.version)?.pinned ?? false }),
+    touch: async (version, now = Date.now()) => {
+      try {
+        await put({ ...version, lastStaged: now, pinned: known.get(version.version)?.pinned ?? false });
+      } catch (error) {
+        // Staging what is cached must not fail for want of a few bytes.
+        if (!isErrno(error, 'ENOSPC') && !isErrno(error, 'EDQUOT')) throw error;
+      }
+    },
     pin: (version) => put({ ...version, lastStaged: known.get(version.version)?.lastStaged ?? 0, pinned: true }),
     unpin: async (version) => {
       const record = known.get(version);

@@ -1,20 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto';
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { open, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { isErrno } from '../dataset/errors.ts';
 import { importDirectory } from '../dataset/import.ts';
 import { initRepository, type Repository } from '../dataset/repository.ts';
 import type { Version } from '../dataset/version.ts';
@@ -161,14 +150,13 @@ describe.skipIf(!canMount)('a node whose cache is smaller than what it reads', (
       const node = await start({ cache: join(disk.directory, 'cache') });
       const at = await mount(node, 'full', version);
       for (const name of names.slice(0, 20)) await readFile(join(at, name));
-      const filler = join(disk.directory, 'filler');
-      fillUp(filler);
+      const empty = disk.fill();
       const before = cachedIn(node).length;
       const { wrong } = await epoch(node, at, part(0, 80));
       expect(wrong).toEqual([]);
       expect(cachedIn(node).length - before).toBeLessThan(80);
       expect(node.capacity.stats().room).toBeLessThanOrEqual(0);
-      rmSync(filler);
+      empty();
       await node.capacity.refresh();
       expect(await epoch(node, at, sums)).toMatchObject({ wrong: [] });
       await until(() => cachedIn(node).length === FILES);
@@ -198,19 +186,6 @@ describe.skipIf(!canMount)('a node whose cache is smaller than what it reads', (
     }, 60_000);
   });
 });
-
-/** Takes all that is free. */
-function fillUp(path: string): void {
-  const file = openSync(path, 'wx');
-  const block = Buffer.alloc(64 * 1024, 1);
-  try {
-    for (;;) writeSync(file, block);
-  } catch (error) {
-    if (!isErrno(error, 'ENOSPC')) throw error;
-  } finally {
-    closeSync(file);
-  }
-}
 
 async function until(condition: () => boolean): Promise<void> {
   const end = performance.now() + 20_000;

@@ -32,8 +32,8 @@ export interface StagedVersions {
   takeUp(volume: string, version: VersionToMount, signal?: AbortSignal): Promise<boolean>;
   /** Makes the damaged stage map of a manifest anew: now where it is staged, else when it is needed. */
   renew(root: Digest): Promise<void>;
-  /** Removes the image and the stage map of a manifest that is not staged and that no known version has. */
-  dropImage(root: Digest): Promise<void>;
+  /** Forgets a version that is not staged, with its image and stage map where no other known version has them. */
+  forget(version: Pick<VersionToStage, 'version' | 'root'>): Promise<void>;
   /** Ends `volume`'s use; the image of a version that nobody uses is unmounted. Its files stay in the cache. */
   release(volume: string): Promise<void>;
   isStaged(version: Digest): boolean;
@@ -102,6 +102,10 @@ export function createStagedVersions({ cache, hydrator, known, paths, maps }: St
       return at;
     });
 
+  const isStaged = (version: Digest) =>
+    staged.values().some(({ source }) => source.version === version) ||
+    expected.values().some((one) => one === version);
+
   return {
     acquire: (volume, version, signal) => acquire(volume, version, signal, () => true),
 
@@ -115,9 +119,7 @@ export function createStagedVersions({ cache, hydrator, known, paths, maps }: St
       return isWanted();
     },
 
-    isStaged: (version) =>
-      staged.values().some(({ source }) => source.version === version) ||
-      expected.values().some((one) => one === version),
+    isStaged,
 
     sources: () => [...staged.values()].map(({ source }) => source),
 
@@ -142,8 +144,11 @@ export function createStagedVersions({ cache, hydrator, known, paths, maps }: St
         }
       }),
 
-    dropImage: (root) =>
+    // Never beside the staging of the same manifest: what is staged must be known.
+    forget: ({ version, root }) =>
       serial(root, async () => {
+        if (isStaged(version)) return;
+        known.forget(version);
         const used = staged.values().some(({ source }) => source.root === root);
         if (used || known.all().some((one) => one.root === root)) return;
         for (const kind of ['map', 'erofs']) rmSync(join(cache.layout.images, `${root}.${kind}`), { force: true });

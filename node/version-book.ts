@@ -34,9 +34,6 @@ export function createVersionBook({ known, versions, maps, repositories }: Versi
         return undefined;
       }
     },
-    async forget({ version, root }) {
-      known.forget(version);
-      await versions.dropImage(root);
-    },
+    forget: versions.forget,
   };
 }

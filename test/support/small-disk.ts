@@ -1,8 +1,19 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, statfsSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  statfsSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isErrno } from '../../dataset/errors.ts';
 import { attachLoop } from '../../mount/loop.ts';
 import { cleanLeftovers } from '../../mount/unmount.ts';
 import { mount } from '../../system/calls.ts';
@@ -12,6 +23,8 @@ export interface SmallDisk extends AsyncDisposable {
   readonly directory: string;
   /** Bytes that an unprivileged writer may still take. */
   free(): number;
+  /** Takes all that is free, as somebody else would. @returns what gives it back */
+  fill(): () => void;
   /** Until so many bytes are free, or two seconds have gone: some file systems free behind the caller's back. @returns what is free then */
   untilFree(bytes: number): Promise<number>;
 }
@@ -44,6 +57,11 @@ export async function smallDisk({
   return {
     directory,
     free,
+    fill: () => {
+      const filler = join(directory, 'filler');
+      takeAll(filler);
+      return () => rmSync(filler);
+    },
     untilFree: async (wanted) => {
       for (let tries = 0; tries < 100 && free() < wanted; tries += 1) await sleep(20);
       return free();
@@ -53,4 +71,19 @@ export async function smallDisk({
       rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+function takeAll(path: string): void {
+  const descriptor = openSync(path, 'wx');
+  try {
+    for (let size = 65_536; size >= 512; size /= 2) {
+      try {
+        for (;;) writeSync(descriptor, Buffer.alloc(size, 1));
+      } catch (error) {
+        if (!isErrno(error, 'ENOSPC')) throw error;
+      }
+    }
+  } finally {
+    closeSync(descriptor);
+  }
 }
