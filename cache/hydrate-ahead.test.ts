@@ -127,6 +127,19 @@ describe('of a pack of which little is missing', () => {
     expect(bucket.readsOf('packs/')).toBe(2);
   });
 
+  it('or little of a file by itself, the rest being pieces of larger files, what is wanted comes by itself', async () => {
+    const part = () => Buffer.from(Array.from({ length: 100_000 }, () => Math.floor(Math.random() * 256)));
+    const version = await buildVersion(repository, {
+      ...randomFiles(3, 1_000),
+      large: Array.from({ length: 20 }, part),
+    });
+    const bring = hydrator(version);
+    await bring.hydrate(version.files.get('file-000001')!.id);
+    await untilIdle(bring);
+    expect(bucket.wholeReads.get(packKey(version.packs[0]!))).toBeUndefined();
+    expect(bucket.bytesRead).toBeLessThan(100_000);
+  });
+
   it('a glob brings nothing that it does not name', async () => {
     const version = await buildVersion(repository, randomFiles(100, 10_000));
     const bring = hydrator(version);

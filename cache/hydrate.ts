@@ -105,8 +105,16 @@ export function createHydrator(options: HydratorOptions): Hydrator {
   const queue = new JobQueue(crew, { jobs: () => pace.limit, memory });
   const segments = new SegmentReader();
   const sources = new Map<StagedSource, () => void>();
+  const knows = (id: Digest) => sources.keys().some(({ map }) => map.has(id));
   const locate = (id: Digest, fresh: boolean) => segments.locate(id, sources.keys(), fresh);
-  const { take, missing } = createWays({ cache, queue, extra, streamOver, join: (id) => quests.join(id, 'next') });
+  const { take, missing } = createWays({
+    cache,
+    queue,
+    extra,
+    streamOver,
+    isWanted: knows,
+    join: (id) => quests.join(id, 'next'),
+  });
   const readAhead = createReadAhead({
     load: ({ repository }, segment) => segments.load(repository, segment),
     missing,
@@ -191,7 +199,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
     },
     stats: () => ({ waiting: quests.waiting, ...queue.stats() }),
     locate: (id, fresh = false) => locate(id, fresh),
-    knows: (id) => sources.keys().some(({ map }) => map.has(id)),
+    knows,
     crew,
     close: async () => {
       readAhead.close();

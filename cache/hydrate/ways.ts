@@ -39,6 +39,8 @@ export interface WaysParts {
   readonly extra: ExtraBytes;
   /** Larger objects, in bytes, are not fetched ahead. */
   readonly streamOver: number;
+  /** Whether a content id is that of a staged version's file: a chunk of a larger file has one that is not. */
+  readonly isWanted: (id: Digest) => boolean;
   /** In an object that comes next. */
   readonly join: (id: Digest) => Interest;
 }
@@ -51,7 +53,7 @@ export interface Ways {
   missing(source: StagedSource, segment: LoadedSegment): Iterable<() => Underway>;
 }
 
-export function createWays({ cache, queue, extra, streamOver, join }: WaysParts): Ways {
+export function createWays({ cache, queue, extra, streamOver, isWanted, join }: WaysParts): Ways {
   const pieces = new Pieces(queue);
   const damaged = new Map<string, number>();
   const dense = new Map<string, { is: boolean; locations: SegmentLocations; since: number }>();
@@ -71,7 +73,7 @@ export function createWays({ cache, queue, extra, streamOver, join }: WaysParts)
     if (queue.has(key)) return true;
     const known = dense.get(key);
     if (known && known.locations === locations && now - known.since < DENSE_FOR) return known.is;
-    const is = isDense(pack, locations.values(), (id) => !cache.has(id));
+    const is = isDense(pack, locations.values(), (id) => isWanted(id) && !cache.has(id));
     dense.delete(key);
     dense.set(key, { is, locations, since: now });
     if (dense.size > DENSE_KEPT) dense.delete(dense.keys().next().value!);
