@@ -1,4 +1,5 @@
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, write as writeCallback } from 'node:fs';
+import { promisify } from 'node:util';
 import type { Digest } from '../../dataset/digest.ts';
 import { isErrno } from '../../dataset/errors.ts';
 import type { Repository } from '../../dataset/repository.ts';
@@ -7,7 +8,7 @@ import type { StreamCrew } from './fetch-queue.ts';
 import { hasPartial, openPartial, type Partial } from './partial.ts';
 import type { Pieces } from './pieces.ts';
 import { BLOCK_BYTES } from './presence.ts';
-import type { Landing, StreamJob } from './stream-job.ts';
+import { type Landing, type StreamJob, THERE } from './stream-job.ts';
 import { readExactly } from './whole-file.ts';
 
 export interface DiskParts {
@@ -31,6 +32,8 @@ export interface LocalBlocks {
   readonly present: SharedArrayBuffer;
 }
 
+const writeAt = promisify(writeCallback);
+
 /** How long after the disk was full it is not tried again, in milliseconds. */
 const FULL_FOR = 5_000;
 
@@ -44,6 +47,7 @@ export class DiskPart {
   /** Of the whole object, where it came by another way. */
   #object: number | undefined;
   #adopting: Promise<void> | undefined;
+  readonly #keeping = new Set<number>();
   #fails = false;
   #fullSince = Number.NEGATIVE_INFINITY;
   #closed = false;
@@ -119,6 +123,29 @@ export class DiskPart {
     this.#parts.giveRoom(this.#pieces.length(at));
   }
 
+  /** Puts a piece there that is in memory, where there is room by now: the file is whole only with it. */
+  async keep(at: number, bytes: Uint8Array): Promise<void> {
+    if (this.#keeping.has(at) || this.has(at)) return;
+    const landing = this.land(at);
+    if (!landing) return;
+    this.#keeping.add(at);
+    let kept = false;
+    try {
+      await writeFully(landing.file, bytes, landing.position);
+      await writeFully(landing.marks, THERE, landing.mark);
+      kept = true;
+    } catch (error) {
+      // It is in memory anyway.
+      this.full();
+      if (!isErrno(error, 'ENOSPC') && !isErrno(error, 'EDQUOT'))
+        this.#parts.onWarning(`object ${this.#id} is read without the cache's disk: ${(error as Error).message}`);
+    } finally {
+      this.#keeping.delete(at);
+      if (kept) this.landed(at, false);
+      else this.missed(at);
+    }
+  }
+
   /** The disk is full: for a while, nothing goes there. */
   full(): void {
     this.#fullSince = performance.now();
@@ -189,5 +216,11 @@ export class DiskPart {
       }
     };
     this.#adopting = adopt();
+  }
+}
+
+async function writeFully(descriptor: number, bytes: Uint8Array, position: number): Promise<void> {
+  for (let at = 0; at < bytes.length; ) {
+    at += (await writeAt(descriptor, bytes, at, bytes.length - at, position + at)).bytesWritten;
   }
 }

@@ -20,6 +20,9 @@ export interface Landing {
   readonly mark: number;
 }
 
+/** The mark of a piece that is there. */
+export const THERE = new Uint8Array([1]);
+
 /** A chunk that is asked for; without a landing its bytes are sent. */
 export interface WantedChunk {
   readonly location: ChunkLocation;
@@ -122,5 +125,3 @@ function land(bytes: Uint8Array, { file, position, marks, mark }: Landing): void
     throw new UnavailableError('the disk of the cache is full', { cause: error, facts: { full: true } });
   }
 }
-
-const THERE = new Uint8Array([1]);

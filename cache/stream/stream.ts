@@ -188,7 +188,10 @@ export class Stream {
     const arriving = arrivals.of(key);
     if (arriving) await abortable(arriving, signal);
     const kept = memory.get(key);
-    if (kept) return kept;
+    if (kept) {
+      this.#track(this.#disk.keep(at, kept));
+      return kept;
+    }
     const flight = this.#flights.get(at) ?? this.#begin(at, true);
     flight.waiters += 1;
     flight.urgent = true;

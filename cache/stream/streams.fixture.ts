@@ -43,6 +43,8 @@ export interface RigOptions extends Partial<StreamsOptions> {
   /** In bytes; without a limit if not said. */
   readonly roomBytes?: number;
   readonly bootId?: string;
+  /** Of the cache; one of its own if not said. */
+  readonly directory?: string;
 }
 
 export interface RigRepository {
@@ -64,9 +66,9 @@ export async function streamRig(
   const version = { ...built, staged: { ...built.staged, repository: { ...built.staged.repository, bucket } } };
   const warnings: string[] = [];
 
-  const start = async ({ roomBytes, bootId, ...more }: RigOptions) => {
+  const start = async ({ roomBytes, bootId, directory, ...more }: RigOptions) => {
     const room = createRoom(roomBytes);
-    const cache = await openCache({ directory: join(temporary.folder, 'cache'), bootId });
+    const cache = await openCache({ directory: directory ?? join(temporary.folder, 'cache'), bootId });
     const hydrator = createHydrator({ cache, threads: 1, streamOver: 0, room });
     hydrator.register(version.staged);
     const streams = createStreams({
