@@ -55,6 +55,7 @@ describe('an object that is larger than what is waited for', () => {
     expect(await bring.hydrate(version.files.get('large')!.id)).toBe('stream');
     expect(bucket.readsOf('packs/')).toBe(0);
     expect(await bring.hydrate(version.files.get('small')!.id)).toBe('ready');
+    expect(await bring.bring(version.files.get('large')!.id)).toBe('ready');
   });
 
   it('is brought by a prefetch all the same, also while others go off to stream it', async () => {

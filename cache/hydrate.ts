@@ -30,6 +30,9 @@ export interface Hydrator extends AsyncDisposable {
    */
   hydrate(id: Digest, options?: { readonly signal?: AbortSignal }): Promise<Outcome>;
 
+  /** Brings one object that nobody waits for, whatever its size. Errors: as `hydrate`, and UnavailableError with `facts.full`. */
+  bring(id: Digest, options?: { readonly signal?: AbortSignal }): Promise<'ready' | 'absent'>;
+
   /**
    * Brings everything of a registered version, or what lies under a pattern, behind whatever somebody waits for.
    * Errors: as `hydrate`; UnavailableError with `facts.full`, `facts.files` and `facts.totalFiles` where the room ended.
@@ -172,6 +175,21 @@ export function createHydrator(options: HydratorOptions): Hydrator {
     }
   }
 
+  async function bring(id: Digest, signal: AbortSignal | undefined): Promise<'ready' | 'absent'> {
+    for (;;) {
+      signal?.throwIfAborted();
+      if (cache.has(id)) return 'ready';
+      const { quest, leave } = quests.join(id, 'prefetch', true);
+      try {
+        const outcome = await abortable(quest.outcome, signal);
+        // Those who waited went off to stream it.
+        if (outcome !== 'stream') return outcome;
+      } finally {
+        leave();
+      }
+    }
+  }
+
   const hydrator: Hydrator = {
     register(staged) {
       const source = { ...staged };
@@ -188,6 +206,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
       return { dispose, [Symbol.dispose]: dispose };
     },
     hydrate: (id, { signal } = {}) => hydrate(id, signal),
+    bring: (id, { signal } = {}) => bring(id, signal),
     prefetch: (staged, prefetchOptions = {}) =>
       prefetch(
         { cache, segments, patience, join: (id, byPiece) => quests.join(id, 'prefetch', byPiece) },

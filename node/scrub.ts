@@ -40,7 +40,7 @@ export function startCare(parts: CareParts): Care {
   const healer = createHealer({
     cache,
     isWanted: (id) => versions.sources().some(({ map }) => map.has(id)),
-    hydrate: (id, options) => hydrator.hydrate(id, options),
+    hydrate: (id, options) => hydrator.bring(id, options),
     release: releaseDentries,
     onWarning,
   });
