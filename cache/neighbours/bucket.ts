@@ -4,8 +4,8 @@ import { ConflictError, CorruptError, NotFoundError, UnavailableError } from '..
 import { unsealSegment } from '../../dataset/format/segment.ts';
 import type { FromNeighbour } from '../bucket-port.ts';
 import { publish } from '../events.ts';
-import { closing } from './abortable.ts';
 import { type Client, NeighbourFault, type Refusal } from './client.ts';
+import { closing } from './closing.ts';
 import { onDistrust } from './distrust.ts';
 import { LOCATIONS_AGE, type LocationsKeeper } from './locations.ts';
 import type { Origin } from './origin.ts';

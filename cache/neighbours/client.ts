@@ -2,8 +2,8 @@ import { type ClientRequest, type IncomingMessage, Agent as PlainAgent, request 
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import type { TLSSocket } from 'node:tls';
 import type { BucketObject, GetOptions } from '../../dataset/bucket/bucket.ts';
-import { closing } from './abortable.ts';
 import { parseAddress } from './address.ts';
+import { closing } from './closing.ts';
 import type { Identity } from './identity.ts';
 import { CERTIFICATE_NAME, formatPath, formatRange, INSTANCE_HEADER, parseInfo } from './wire.ts';
 

@@ -1,8 +1,9 @@
 import type { Bucket, BucketObject, GetOptions, ObjectInfo } from '../../dataset/bucket/bucket.ts';
 import { ConflictError, InvalidError, NotFoundError } from '../../dataset/errors.ts';
-import { abortable, closing } from './abortable.ts';
+import { abortable } from '../hydrate/abortable.ts';
 import { BLOCK_BYTES, blocksOf } from './blocks.ts';
 import { checkStored } from './check-stored.ts';
+import { closing } from './closing.ts';
 import type { Store, Use } from './store.ts';
 import { type StoredObject, StoreFault } from './stored-object.ts';
 import { sharedKey } from './wire.ts';
