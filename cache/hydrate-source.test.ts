@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { directoryBucket } from '../dataset/bucket/directory.ts';
@@ -13,6 +13,7 @@ import { closeSources } from '../dataset/source/sources.ts';
 import { type Cache, openCache } from './cache.ts';
 import { createHydrator, type Hydrator } from './hydrate.ts';
 import { stage, temporaryRepository } from './staged.fixture.ts';
+import { verifyCache } from './verify.ts';
 
 let stack: AsyncDisposableStack;
 let repository: Repository;
@@ -64,6 +65,24 @@ describe('hydrating what stays in its bucket', () => {
       await expect(failed).rejects.toThrow(`'${key}'`);
       expect(existsSync(cache.objectPath(await idOf(key)))).toBe(false);
     }
+  });
+});
+
+describe('verifying objects that stay in their bucket', () => {
+  it('takes them as they are at first, and finds what changed since', async () => {
+    for (const key of ['kept', 'flipped', 'cut']) writeFileSync(join(source, key), randomBytes(50_000));
+    const { staged, idOf } = await stagedInPlace();
+    stack.use(hydrator.register(staged));
+    await hydrator.prefetch(staged);
+    const [flipped, cut] = [await idOf('flipped'), await idOf('cut')];
+    truncateSync(cache.objectPath(cut), 49_999);
+    expect(await verifyCache({ cache, sources: [staged] })).toMatchObject({ objects: 3, damaged: [cut], unknown: [] });
+    const bytes = readFileSync(cache.objectPath(flipped));
+    bytes[7]! ^= 1;
+    writeFileSync(cache.objectPath(flipped), bytes);
+    expect(await verifyCache({ cache, sources: [staged] })).toMatchObject({ objects: 2, damaged: [flipped] });
+    await hydrator.prefetch(staged);
+    expect(await verifyCache({ cache, sources: [staged] })).toMatchObject({ objects: 3, damaged: [] });
   });
 });
 
