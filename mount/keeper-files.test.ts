@@ -1,10 +1,12 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { sha256 } from '../dataset/digest.ts';
+import { mount } from '../system/calls.ts';
 import { canMount } from '../test/support/privilege.ts';
+import { connectionNumber } from './fuse/device.ts';
 import { contentOf } from './fuse/testing/contents.ts';
 import { createKept, heldBy, type Kept } from './fuse/testing/kept.ts';
 import { outputOf, type Running, start, threadStates } from './fuse/testing/processes.ts';
@@ -83,6 +85,12 @@ describe.skipIf(!canMount)('a file of the ring, when its daemon is gone', () => 
     await kit.kill(first);
     await kit.printed(kept, 'standing in');
     await handle.close();
+    // The close is on its way without us, and the kernel keeps the inode until it is answered.
+    const control = join(kit.rig.root, 'control');
+    mkdirSync(control);
+    mount({ source: 'fusectl', target: control, type: 'fusectl' });
+    const waiting = join(control, String(connectionNumber(kit.rig.ring)), 'waiting');
+    await expect.poll(() => readFileSync(waiting, 'latin1').trim(), { timeout: 10_000 }).toBe('0');
     await kit.rig.unmount(version);
     // Has the kernel let go of names that nobody uses.
     await outputOf(start('mount', ['-i', '-o', 'remount,ro', kit.rig.ring]));

@@ -215,8 +215,11 @@ describe.skipIf(!canMount)('a file that the ring gives out itself', () => {
   });
 
   it('is given up when no mount knows it any more', async () => {
-    const { rig, mounted, given, server } = await stage();
+    const { rig, mounted, given, server } = await stage({ linger: 100 });
     expect(await readFile(`${mounted}/large`)).toEqual(large);
+    // The kernel keeps the inode until the close, which goes its own way, is answered.
+    await expect.poll(() => given[0]!.closed, { timeout: 10_000 }).toBe(1);
+    expect(server.counters().fileNodes).toBe(1);
     await unmount(mounted);
     // Has the kernel let go of names that nobody uses.
     await outputOf(start('mount', ['-i', '-o', 'remount,ro', rig.ring]));
