@@ -32,6 +32,8 @@ export interface CacheOptions {
   readonly small: boolean;
   /** Which parts, by name; all if none. */
   readonly parts: readonly string[];
+  /** Which peers, by name; all if none. */
+  readonly peers: readonly string[];
 }
 
 /** The node's cache: how fast it fills, how fast it serves, beside the limits of link and disk. */
@@ -65,6 +67,7 @@ export async function benchCache(scratch: string, options: CacheOptions): Promis
     server,
     slow: await link(100e6),
     fast: await link(0),
+    peers: options.peers.map((name) => name.toLowerCase()),
     images(fileBytes) {
       const images = made.get(fileBytes) ?? makeImages(fileBytes);
       made.set(fileBytes, images);

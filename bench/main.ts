@@ -28,6 +28,7 @@ const { values, positionals } = parseArgs({
     small: { type: 'boolean', default: false },
     files: { type: 'string' },
     parts: { type: 'string', default: '' },
+    peers: { type: 'string', default: '' },
   },
 });
 const sizes = positionals.filter((word) => /^\d+$/.test(word)).map(Number);
@@ -43,7 +44,8 @@ const sections: Record<string, Section> = {
       benchCache(scratch, {
         small: values.small,
         files: values.files === undefined ? undefined : Number(values.files),
-        parts: values.parts.split(',').filter((part) => part !== ''),
+        parts: listed(values.parts),
+        peers: listed(values.peers),
       }),
   },
   million: { mounts: true, run: benchMillion },
@@ -83,4 +85,8 @@ try {
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(figures, undefined, 2)}\n`);
 } finally {
   rmSync(scratch, { recursive: true, force: true });
+}
+
+function listed(names: string): string[] {
+  return names.split(',').filter((name) => name !== '');
 }

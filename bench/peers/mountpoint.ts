@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { keptDirectory, needPrograms, openMounter, type Peer } from './peer.ts';
@@ -8,13 +8,22 @@ const project = resolve(import.meta.dirname, 'mountpoint');
 const target = join(keptDirectory(), 'mountpoint-target');
 const program = join(target, 'release', 'larder-bench-mountpoint');
 
+/** Whether the program is newer than all that it is built from. */
+function isBuilt(): boolean {
+  const sources = ['Cargo.toml', 'Cargo.lock', join('src', 'main.rs')].map(
+    (name) => statSync(join(project, name)).mtimeMs,
+  );
+  return existsSync(program) && statSync(program).mtimeMs > Math.max(...sources);
+}
+
 /** Mountpoint for Amazon S3: its libraries, with a main of ours (mountpoint/). */
 export const mountpoint: Peer = {
   name: 'Mountpoint',
   async install() {
     const missing = await needPrograms('cargo=cargo', 'cmake=cmake', 'clang=clang', 'fusermount3=fuse3');
     if (missing !== undefined) return missing;
-    if (!existsSync(program)) console.error('bench: building Mountpoint; the first time takes some ten minutes');
+    if (isBuilt()) return undefined;
+    console.error('bench: building Mountpoint; the first time takes some ten minutes');
     try {
       const env = { ...process.env, CARGO_TARGET_DIR: target };
       await promisify(execFile)('cargo', ['build', '--release', '--locked', '--quiet'], {
