@@ -152,6 +152,19 @@ describe('the scrub', () => {
     await expect.poll(() => cache.has(id), { timeout: 10_000 }).toBe(false);
   });
 
+  it('asks again before it removes an object: its version may have been staged since the round began', async () => {
+    let rounds = 0;
+    await using running = scrub({
+      sources: async () => {
+        rounds += 1;
+        return { sources: rounds % 2 === 1 ? [] : [version.staged], complete: true };
+      },
+    });
+    await expect.poll(() => running.stats().objects, { timeout: 10_000 }).toBeGreaterThanOrEqual(21);
+    expect(cache.has(idOf('parts'))).toBe(true);
+    expect(index.get(idOf('parts'))!.verified).toBeGreaterThan(0);
+  });
+
   it('goes on past what cannot be told while the repository is away, and comes back to it', async () => {
     flip('file-000003');
     const { repository } = version.staged;

@@ -87,7 +87,14 @@ export function startScrub(options: ScrubOptions): Scrub {
 
   const checkOne = async ({ id }: IndexedObject, known: KnownSources) => {
     await pace(OBJECT_COST);
-    const checked = await checker.check(id, known.sources, { onRead: pace, signal });
+    let { complete } = known;
+    let checked = await checker.check(id, known.sources, { onRead: pace, signal });
+    if (checked?.verdict === 'unknown') {
+      // A version that has it may have been staged since the round began.
+      const latest = await sources();
+      complete = latest.complete;
+      checked = await checker.check(id, latest.sources, { onRead: pace, signal });
+    }
     if (!checked) return;
     objects += 1;
     bytes += checked.size;
@@ -96,7 +103,7 @@ export function startScrub(options: ScrubOptions): Scrub {
     } else if (checked.verdict === 'damaged') {
       damaged += 1;
       healer.found(id, 'scrub');
-    } else if (known.complete) {
+    } else if (complete) {
       cache.remove(id);
     }
   };

@@ -5,6 +5,7 @@ import { ObjectChecker } from './check-object.ts';
 import type { CacheIndex } from './index.ts';
 import { fans } from './layout.ts';
 import { quarantine } from './quarantine.ts';
+import type { KnownSources } from './scrub.ts';
 import type { StagedSource } from './segment-reader.ts';
 
 export interface VerifyProgress {
@@ -26,6 +27,8 @@ export interface VerifyOptions {
   readonly sources: readonly StagedSource[];
   /** False: there are versions besides, so that what nobody knows stays. */
   readonly complete?: boolean;
+  /** Asked before an object that nobody knows is removed: its version may have been staged since this began. */
+  readonly latest?: () => Promise<KnownSources>;
   /** What to do about a damaged one: it is put in quarantine where this is not said. */
   readonly onDamaged?: (id: Digest) => void;
   readonly onProgress?: (progress: VerifyProgress) => void;
@@ -34,7 +37,7 @@ export interface VerifyOptions {
 
 /** Reads every object of a cache and checks it against its name. */
 export async function verifyCache(options: VerifyOptions): Promise<VerifyResult> {
-  const { cache, index, sources, complete = true, onProgress, signal } = options;
+  const { cache, index, sources, latest, onProgress, signal } = options;
   const onDamaged = options.onDamaged ?? ((id) => quarantine(cache, id));
   const checker = new ObjectChecker(cache);
   const damaged: Digest[] = [];
@@ -45,7 +48,13 @@ export async function verifyCache(options: VerifyOptions): Promise<VerifyResult>
     for (const id of await readdir(`${cache.layout.objects}/${fan}`)) {
       signal?.throwIfAborted();
       if (!isDigest(id)) continue;
-      const checked = await checker.check(id, sources, { signal });
+      let { complete = true } = options;
+      let checked = await checker.check(id, sources, { signal });
+      if (checked?.verdict === 'unknown' && latest) {
+        const known = await latest();
+        complete = known.complete;
+        checked = await checker.check(id, known.sources, { signal });
+      }
       if (!checked) continue;
       objects += 1;
       bytes += checked.size;

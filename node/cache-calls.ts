@@ -134,6 +134,7 @@ export function createCacheCalls(parts: CacheCallParts): Pick<Handlers, CacheMet
         index,
         sources,
         complete,
+        latest: care.sources,
         onDamaged: (id) => care.healer.found(id, 'verify'),
         signal,
         onProgress: (done) => onProgress({ phase: 'verifying', files: done.objects, bytes: done.bytes }),
