@@ -1,0 +1,168 @@
+import { rmSync, writeFileSync } from 'node:fs';
+import { connect, createServer as createTcpServer, type Server, type Socket } from 'node:net';
+import { describe, expect, it } from 'vitest';
+import { packKey } from '../../dataset/keys.ts';
+import { createClusterWorld, fetchedFrom, QUICK, read } from '../../test/support/neighbours.ts';
+
+const world = createClusterWorld();
+
+describe('a node whose owner does not serve it', () => {
+  it('reads on from the bucket where the owner is killed in the middle', async () => {
+    await using sharing = await world.cluster(2);
+    const pack = world.version.packs[0]!;
+    const [owner, reader] = [sharing.owner(pack), sharing.others(pack)[0]!];
+    const expected = await world.packOf(pack);
+    const gate = Promise.withResolvers<void>();
+    owner.origin.before = (_, offset) => (offset > 500_000 ? gate.promise : undefined);
+    using heard = fetchedFrom(reader.cache);
+    const { body } = await reader.bucket.get(packKey(pack));
+    const parts: Buffer[] = [];
+    let length = 0;
+    for await (const block of body) {
+      parts.push(block);
+      length += block.length;
+      if (length > 300_000 && sharing.nodes.includes(owner)) {
+        gate.resolve();
+        await sharing.remove(owner);
+      }
+    }
+    expect(Buffer.concat(parts).equals(expected)).toBe(true);
+    expect(reader.origin.total()).toBeLessThan(expected.length - 250_000);
+    expect(heard.map(({ from, failed }) => ({ from, failed }))).toEqual([
+      { from: 'neighbour', failed: true },
+      { from: 'bucket', failed: false },
+    ]);
+    expect(heard[0]!.bytes + heard[1]!.bytes).toBe(expected.length);
+    expect(reader.neighbours.stats().passedOver).toEqual([owner.name]);
+  });
+
+  it('passes over an owner that gives no first byte, and one that gives no more', async () => {
+    for (const from of [0, 300_000]) {
+      await using sharing = await world.cluster(2, QUICK);
+      const pack = world.version.packs[0]!;
+      const [owner, reader] = [sharing.owner(pack), sharing.others(pack)[0]!];
+      const gate = Promise.withResolvers<void>();
+      owner.origin.before = (_, offset) => (offset >= from ? gate.promise : undefined);
+      expect((await read(reader.bucket, packKey(pack))).equals(await world.packOf(pack))).toBe(true);
+      expect(reader.origin.total()).toBeGreaterThan(0);
+      expect(reader.neighbours.stats().passedOver).toEqual([owner.name]);
+      const before = reader.origin.total();
+      await read(reader.bucket, packKey(pack));
+      expect(reader.origin.total() - before).toBe((await world.packOf(pack)).length);
+      gate.resolve();
+    }
+  });
+
+  it('goes to the one that stands in for an owner that is gone, as all others do', async () => {
+    await using sharing = await world.cluster(4);
+    const pack = world.version.packs[0]!;
+    const owner = sharing.owner(pack);
+    await sharing.remove(owner);
+    for (const { bucket } of sharing.nodes)
+      expect((await read(bucket, packKey(pack))).equals(await world.packOf(pack))).toBe(true);
+    expect(sharing.fromBucket()).toBe((await world.packOf(pack)).length);
+  });
+
+  it('is not held up by an owner that takes connections and says nothing', async () => {
+    const sockets = new Set<Socket>();
+    const silent = createTcpServer((socket) => sockets.add(socket));
+    await listening(silent);
+    try {
+      await using sharing = await world.cluster(1, QUICK);
+      const { port } = silent.address() as { port: number };
+      await sharing.listed([...sharing.nodes.map(({ name }) => name), `127.0.0.1:${port}`]);
+      const { bucket, neighbours } = sharing.nodes[0]!;
+      for (const pack of world.version.packs)
+        expect((await read(bucket, packKey(pack))).equals(await world.packOf(pack))).toBe(true);
+      expect(neighbours.stats().passedOver).toEqual([`127.0.0.1:${port}`]);
+      // One of them was tried, once.
+      expect(sockets.size).toBe(1);
+    } finally {
+      for (const socket of sockets) socket.destroy();
+      silent.close();
+    }
+  });
+
+  it('asks another where the owner does not have the repository open', async () => {
+    await using sharing = await world.cluster(2);
+    const third = await sharing.add({ closed: true });
+    await sharing.listed(sharing.nodes.map(({ name }) => name));
+    for (const pack of world.version.packs)
+      for (const { bucket } of sharing.nodes.slice(0, 2))
+        expect((await read(bucket, packKey(pack))).equals(await world.packOf(pack))).toBe(true);
+    let all = 0;
+    for (const pack of world.version.packs) all += (await world.packOf(pack)).length;
+    expect(sharing.fromBucket()).toBe(all);
+    expect(third.neighbours.stats().served).toBe(0);
+    expect(third.neighbours.stats().refused).toBeGreaterThan(0);
+    // That is no failure of the neighbour.
+    for (const { neighbours } of sharing.nodes) expect(neighbours.stats().passedOver).toEqual([]);
+  });
+});
+
+describe('the list of nodes', () => {
+  it('may change at any time: a new node gets its part, and a lost one is no longer asked', async () => {
+    await using sharing = await world.cluster(2);
+    const fourth = await sharing.add();
+    await sharing.add();
+    await sharing.listed(sharing.nodes.map(({ name }) => name));
+    for (const pack of world.version.packs) await read(sharing.others(pack)[0]!.bucket, packKey(pack));
+    const owned = world.version.packs.filter((pack) => sharing.owner(pack) === fourth).length;
+    expect(fourth.neighbours.stats().store.objects).toBe(owned);
+    await sharing.remove(fourth);
+    await sharing.listed(sharing.nodes.map(({ name }) => name));
+    for (const pack of world.version.packs)
+      for (const { bucket } of sharing.nodes)
+        expect((await read(bucket, packKey(pack))).equals(await world.packOf(pack))).toBe(true);
+    for (const { neighbours } of sharing.nodes) expect(neighbours.stats().passedOver).toEqual([]);
+  });
+
+  it('with only this node in it costs nothing', async () => {
+    await using sharing = await world.cluster(1);
+    const { bucket, neighbours, origin } = sharing.nodes[0]!;
+    await read(bucket, packKey(world.version.packs[0]!));
+    expect(origin.gets).toBe(1);
+    expect(neighbours.stats().store.objects).toBe(0);
+  });
+
+  it('stays as it was where it cannot be read', async () => {
+    await using sharing = await world.cluster(2);
+    const { neighbours, warnings } = sharing.nodes[0]!;
+    writeFileSync(sharing.list, '10.0.0.1:7411\nno address\n');
+    await neighbours.refresh();
+    expect(neighbours.stats().nodes).toHaveLength(2);
+    expect(warnings.join()).toMatch(/line 2 of .* must be HOST:PORT/);
+    rmSync(sharing.list);
+    await neighbours.refresh();
+    expect(neighbours.stats().nodes).toHaveLength(2);
+  });
+
+  it('may call this node by a name that its addresses do not tell', async () => {
+    await using sharing = await world.cluster(1);
+    const { name, neighbours, bucket } = sharing.nodes[0]!;
+    const { port } = neighbours.address!;
+    const forward = createTcpServer((socket) => {
+      const onward = connect(port, '127.0.0.1');
+      socket.on('error', () => {}).on('close', () => onward.destroy());
+      onward.on('error', () => {}).on('close', () => socket.destroy());
+      socket.pipe(onward).pipe(socket);
+    });
+    await listening(forward);
+    try {
+      const other = `127.0.0.1:${(forward.address() as { port: number }).port}`;
+      await sharing.listed([other]);
+      expect(neighbours.stats().self).toBeUndefined();
+      expect(
+        (await read(bucket, packKey(world.version.packs[0]!))).equals(await world.packOf(world.version.packs[0]!)),
+      ).toBe(true);
+      expect(neighbours.stats()).toMatchObject({ self: other, passedOver: [] });
+      expect(name).not.toBe(other);
+    } finally {
+      forward.close();
+    }
+  });
+});
+
+async function listening(server: Server): Promise<void> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+}
