@@ -1,4 +1,5 @@
 import { type CacheEvent, type CacheEvents, subscribe } from '../cache/events.ts';
+import { CorruptError } from '../dataset/errors.ts';
 import type { LogFields, Logger } from './log.ts';
 
 export interface EventLogOptions {
@@ -22,8 +23,13 @@ export interface EventLog extends Disposable {
 const RECENT = 60_000;
 const MOST = 10_000;
 
-/** All that failed opens are to the limiter: a bucket that is away fails thousands of them. */
-const OPENS = 'open';
+/**
+ * What a failed open is to the limiter. A bucket that is away fails thousands of them, and all are one; what is damaged or has changed is
+ * told of each object, since somebody must do something about each.
+ */
+function kindOf(id: string, error: unknown): string {
+  return error instanceof CorruptError ? `open ${id}` : 'open';
+}
 
 /** Writes down what goes wrong in a cache, and what it does on its own. */
 export function createEventLog({ log, cache, about, versionOf }: EventLogOptions): EventLog {
@@ -59,7 +65,7 @@ export function createEventLog({ log, cache, about, versionOf }: EventLogOptions
     onFailure(id, error) {
       const reason = error instanceof Error ? error.message : String(error);
       const message = reason.includes(id) ? reason : `object ${id} did not come: ${reason}`;
-      log.warn(message, { ...fieldsOf(versionOf(id)), object: id, error, repeats: OPENS });
+      log.warn(message, { ...fieldsOf(versionOf(id)), object: id, error, repeats: kindOf(id, error) });
       if (recent().length >= MOST) failures.shift();
       failures.push({ at: performance.now(), message });
     },
