@@ -103,7 +103,7 @@ describe.skipIf(!canMount)('a node that is looked after', () => {
   it('has each of its metrics in the manual, and nothing that is not there', async () => {
     const { body } = await page('/metrics', { port });
     const served = [...body.matchAll(/^# TYPE (larder_\S+) /gm)].map(([, name]) => name!);
-    const manual = readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'operations.md'), 'utf8');
+    const manual = readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'nodes.md'), 'utf8');
     const told = [...manual.matchAll(/^\| `(larder_[a-z_]+)/gm)].map(([, name]) => name!);
     expect(served.toSorted()).toEqual(told.toSorted());
   });

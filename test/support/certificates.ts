@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { IdentityFiles } from '../../cache/neighbours/identity.ts';
 import { CERTIFICATE_NAME } from '../../cache/neighbours/wire.ts';
 
-/** An authority that signs certificates, made by openssl as docs/operations.md does it. */
+/** An authority that signs certificates, made by openssl as docs/nodes.md does it. */
 export interface Authority {
   readonly certificate: string;
   /**
