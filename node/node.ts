@@ -238,7 +238,9 @@ function healer(versions: StagedVersions, hydrator: Hydrator, log: Logger): (ver
     const { version } = source;
     const about = { version, repository: source.repository.location };
     log.warn(`no keeper had the ring: bringing all of version ${version.slice(0, 12)}, whose mounts cannot ask`, about);
-    hydrator.prefetch(source).catch((error) => {
+    // What was streamed is remembered as a file of the old ring, which nobody serves: the mounts must look for it anew.
+    const bring = () => hydrator.prefetch(source).finally(releaseDentries);
+    bring().catch((error) => {
       log.error(`version ${version.slice(0, 12)} is not whole: ${(error as Error).message}`, { ...about, error });
     });
   };
