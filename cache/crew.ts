@@ -26,8 +26,10 @@ export interface RunningJob {
   abort(reason: unknown): void;
 }
 
-/** The worker threads of one cache. They start with the first job. */
+/** The worker threads of one cache. They start when there is work for them. */
 export interface Crew {
+  /** Starts one of them, if there is none: who waits first then need not wait for that, some tenths of a second. */
+  prepare(): void;
   /** @param repository its bucket is what the task reads: of a source, the bucket where that lies */
   run(repository: Repository, task: CrewJob, onPiece?: PieceListener): RunningJob;
   /** Somebody waits for this object: it is shown as soon as it is written, until `calm` is called. */
@@ -134,6 +136,9 @@ export function createCrew({
   }
 
   return {
+    prepare() {
+      if (members.length === 0 && !closing) hire();
+    },
     run(repository, task, onPiece) {
       if (closing) throw new UnavailableError('the cache is closing');
       const member = leastBusy();

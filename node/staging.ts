@@ -90,6 +90,7 @@ export function createStagedVersions({ cache, hydrator, known, paths, maps }: St
         if (isWanted()) before.users.add(volume);
         return mountPointOf(root);
       }
+      hydrator.crew.prepare();
       const { file, map } = await imageOf(wanted, signal);
       const at = await mountOnce(file, root);
       await known.touch({ version, root, repository: repository.location, dataset });
