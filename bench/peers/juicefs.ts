@@ -1,10 +1,10 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { freePort } from '../../test/support/free-port.ts';
 import { keptDirectory, needPrograms, type OpenPeer, openMounter, type Peer, type Place, succeeds } from './peer.ts';
 
 const VERSION = '1.4.2';
@@ -101,13 +101,4 @@ async function open({ bench, directory, link, source }: Place, options: readonly
     processes: () => [...mounter.processes(), redis.pid!],
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as { port: number };
-  probe.close();
-  await once(probe, 'close');
-  return port;
 }

@@ -1,13 +1,12 @@
-import { once } from 'node:events';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createWorld, type Started } from '../cli/support.ts';
 import { type BreakingProxy, startBreakingProxy } from '../support/breaking-proxy.ts';
 import { makeAuthority } from '../support/certificates.ts';
+import { freePort } from '../support/free-port.ts';
 import { canMount } from '../support/privilege.ts';
 import { createRandom } from '../support/random.ts';
 import { hasS3Server, S3_SERVER_TIMEOUT, type S3Server, startS3Server } from '../support/s3-server.ts';
@@ -43,15 +42,6 @@ async function done(...args: readonly string[]): Promise<string> {
   const { status, stdout, stderr } = await start(args).ended;
   if (status !== 0) throw new Error(`larder ${args.join(' ')} ended with ${status}: ${stderr}`);
   return stdout;
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as { port: number };
-  probe.close();
-  await once(probe, 'close');
-  return port;
 }
 
 interface Daemon {

@@ -1,7 +1,6 @@
-import { once } from 'node:events';
 import { renameSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { freePorts } from '../support/free-port.ts';
 import type { Random } from '../support/random.ts';
 
 /** The nodes as each other's neighbours: a list in a file, which changes. */
@@ -17,7 +16,7 @@ const NOBODY = '127.0.0.1:9';
 
 export async function createPeers(directory: string, count: number): Promise<Peers> {
   const file = join(directory, 'neighbours');
-  const addresses = await freeAddresses(count);
+  const addresses = (await freePorts(count)).map((port) => `127.0.0.1:${port}`);
   const put = (lines: readonly string[]) => {
     writeFileSync(`${file}.new`, `${lines.join('\n')}\n`);
     renameSync(`${file}.new`, file);
@@ -33,12 +32,4 @@ export async function createPeers(directory: string, count: number): Promise<Pee
     }),
     write: (random) => put([...addresses.filter(() => !random.oneIn(3)), ...(random.oneIn(3) ? [NOBODY] : [])]),
   };
-}
-
-async function freeAddresses(count: number): Promise<string[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(servers.map((server) => once(server, 'listening')));
-  const addresses = servers.map((server) => `127.0.0.1:${(server.address() as { port: number }).port}`);
-  for (const server of servers) server.close();
-  return addresses;
 }

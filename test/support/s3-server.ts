@@ -3,12 +3,12 @@ import { createHash, createHmac, randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
-import { createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { acquireLock } from '../../system/lock.ts';
+import { freePort } from './free-port.ts';
 
 const VERSION = 'v1.8.0';
 const MODULE = 'github.com/versity/versitygw';
@@ -187,15 +187,6 @@ async function startOnFreePort(start: (port: number) => Promise<Running>): Promi
       if (tries === 5) throw error;
     }
   }
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as { port: number };
-  probe.close();
-  await once(probe, 'close');
-  return port;
 }
 
 /**
