@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fallocate } from '../../system/calls.ts';
 import type { Random } from '../support/random.ts';
 import type { SoakVersion } from './dataset.ts';
-import type { SoakNode } from './node.ts';
+import { BucketAway, type SoakNode } from './node.ts';
 import type { Peers } from './peers.ts';
 
 export interface FaultContext {
@@ -104,10 +104,10 @@ export const NODE_FAULTS: readonly NodeFault[] = [
   {
     name: 'a version is mounted or unmounted',
     weight: 6,
-    run: async ({ node, versions, random }) => {
+    run: async ({ node, versions, random, note }) => {
       const mounts = [...node.mounts.keys()];
       if (mounts.length > 1 && (mounts.length > 3 || random.oneIn(2))) await node.unmount(random.pick(mounts));
-      else await node.mount(random.pick(versions));
+      else await unlessAway(node.mount(random.pick(versions)), note);
     },
   },
   {
@@ -174,10 +174,24 @@ async function damage({ node, versions, random, note }: FaultContext): Promise<v
     writeSync(descriptor, Buffer.from([flipped]), 0, 1, at);
     closeSync(descriptor);
   }
-  const { damaged } = JSON.parse(await node.must(['--json', 'cache', 'verify'], 5)) as { damaged: string[] };
+  // Not left there, whatever the bucket does: the version may be staged next.
+  let found: string | undefined;
+  while (found === undefined) found = await unlessAway(node.must(['--json', 'cache', 'verify'], 5), note);
+  const { damaged } = JSON.parse(found) as { damaged: string[] };
   // The scrub in the background may have been faster.
   if (existsSync(file) && !damaged.includes(id))
     throw new Error(`the damage of ${id} on ${node.name} was not found: ${damaged}`);
+}
+
+/** Undefined where the bucket was away for it. */
+async function unlessAway<T>(command: Promise<T>, note: (text: string) => void): Promise<T | undefined> {
+  try {
+    return await command;
+  } catch (error) {
+    if (!(error instanceof BucketAway)) throw error;
+    note('the bucket is broken: not done');
+    return undefined;
+  }
 }
 
 function objectOf(node: SoakNode, id: string): string {

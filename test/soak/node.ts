@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, rmdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { SoakVersion } from './dataset.ts';
@@ -34,6 +34,12 @@ interface Service {
 }
 
 type ServiceName = 'daemon' | 'keeper';
+
+/** What a command ended with says that the bucket did not answer as it should. */
+const BUCKET = /cannot be (read|reached)|could not be had|tried \d+ times/;
+
+/** A command failed since the bucket was broken: it may be given again. */
+export class BucketAway extends Error {}
 
 /** A node: a cache on a small disk, its daemon and keeper, and readers of what it has mounted. */
 export class SoakNode {
@@ -133,13 +139,21 @@ export class SoakNode {
   async must(args: string[], ...others: number[]): Promise<string> {
     const { status, stdout, stderr } = await this.larder(...args);
     if (status === 0 || others.includes(status ?? -1)) return stdout;
-    throw new Error(`${this.name}: larder ${args.join(' ')} ended with ${status}: ${stderr}\n${this.log('daemon')}`);
+    const text = `${this.name}: larder ${args.join(' ')} ended with ${status}: ${stderr}\n${this.log('daemon')}`;
+    throw BUCKET.test(stderr) ? new BucketAway(text) : new Error(text);
   }
 
+  /** @throws where it fails; then nothing is mounted */
   async mount(version: SoakVersion): Promise<void> {
     const directory = join(this.directory, 'mounts', `${version.tag}-${this.#serial++}`);
     mkdirSync(directory, { recursive: true });
-    await this.must(['mount', `soak@${version.tag}`, directory]);
+    try {
+      await this.must(['mount', `soak@${version.tag}`, directory]);
+    } catch (error) {
+      // A mount would refuse to be removed.
+      rmdirSync(directory);
+      throw error;
+    }
     this.mounts.set(directory, { version, mounted: { directory, source: version.source, files: version.files } });
     this.#tell();
   }
