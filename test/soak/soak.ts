@@ -199,8 +199,11 @@ export async function runSoak({ seed, duration, nodes: count = 2, log }: SoakOpt
   }
 
   if (violations.length > 0) {
-    for (const { node } of nodes)
+    for (const { node } of nodes) {
       for (const name of ['daemon', 'keeper'] as const) log(`${node.name}, ${name}: ${node.log(name)}`);
+      // The log has one line a minute of opens that fail; this has the latest.
+      log(`${node.name}: ${(await node.larder('status')).stdout}`);
+    }
   }
   const read = totals();
   for (const { node, filesystem, hidden } of nodes) {
