@@ -192,7 +192,13 @@ export class Stream {
       this.#track(this.#disk.keep(at, kept));
       return kept;
     }
-    const flight = this.#flights.get(at) ?? this.#begin(at, true);
+    const underway = this.#flights.get(at);
+    if (underway?.stopping.signal.aborted && !this.#closed) {
+      // Called off, and its thread may still write: whoever comes now asks anew when that has ended.
+      await abortable(underway.outcome.then(ignore, ignore), signal);
+      return await this.#hold(at, signal);
+    }
+    const flight = underway ?? this.#begin(at, true);
     flight.waiters += 1;
     flight.urgent = true;
     flight.fetch?.hurry();
@@ -293,6 +299,8 @@ export class Stream {
     return work;
   }
 }
+
+function ignore(): void {}
 
 function closedError(id: Digest): UnavailableError {
   return new UnavailableError(`object ${id} is not read any more`, { facts: { object: id } });

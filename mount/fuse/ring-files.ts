@@ -238,7 +238,11 @@ export function createFiles(options: FilesOptions): FileNodes {
   }
 
   function fileOf(record: NodeRecord, outcome: RingFile | undefined | 'failed' | 'expired'): RingFile | undefined {
-    if (outcome === undefined || outcome === 'failed' || outcome === 'expired') return undefined;
+    if (outcome === 'failed' || outcome === 'expired') return undefined;
+    if (outcome === undefined) {
+      onFailure?.(record.id, new Error(`object ${record.id} is of no version that is mounted`));
+      return undefined;
+    }
     if (outcome.size !== record.size || table.byNode(record.node) !== record) {
       end(outcome);
       return undefined;
