@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Digest, isDigest } from '../dataset/digest.ts';
-import { isErrno, NotFoundError } from '../dataset/errors.ts';
+import { isDiskFull, NotFoundError } from '../dataset/errors.ts';
 import { writeFileAtomic } from '../system/atomic.ts';
 import type { Layout } from './layout.ts';
 
@@ -54,7 +54,7 @@ export function openKnownVersions(layout: Layout): KnownVersions {
         await put({ ...version, lastStaged: now, pinned: known.get(version.version)?.pinned ?? false });
       } catch (error) {
         // Staging what is cached must not fail for want of a few bytes.
-        if (!isErrno(error, 'ENOSPC') && !isErrno(error, 'EDQUOT')) throw error;
+        if (!isDiskFull(error)) throw error;
       }
     },
     pin: (version) => put({ ...version, lastStaged: known.get(version.version)?.lastStaged ?? 0, pinned: true }),

@@ -10,7 +10,7 @@ import {
   writeSync,
 } from 'node:fs';
 import type { Digest } from '../dataset/digest.ts';
-import { isErrno, UnavailableError } from '../dataset/errors.ts';
+import { isDiskFull, UnavailableError } from '../dataset/errors.ts';
 import { Journal } from './journal.ts';
 import { type Layout, objectPath } from './layout.ts';
 import type { Room } from './room.ts';
@@ -263,7 +263,7 @@ export class ObjectWriter {
   }
 
   #translated(error: unknown, id: Digest): unknown {
-    return isErrno(error, 'ENOSPC') || isErrno(error, 'EDQUOT') ? this.#full(id, error) : error;
+    return isDiskFull(error) ? this.#full(id, error) : error;
   }
 
   #full(id: Digest, cause?: unknown): UnavailableError {

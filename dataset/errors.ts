@@ -76,3 +76,8 @@ export function errorOfKind(kind: ErrorKind, message: string, options?: LarderEr
 export function isErrno(error: unknown, code: string): error is NodeJS.ErrnoException {
   return error instanceof Error && (error as NodeJS.ErrnoException).code === code;
 }
+
+/** Whether the file system, or a quota of it, has no space for what was to be written. */
+export function isDiskFull(error: unknown): boolean {
+  return isErrno(error, 'ENOSPC') || isErrno(error, 'EDQUOT');
+}

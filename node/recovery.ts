@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { abortable } from '../cache/hydrate/abortable.ts';
 import type { Logger } from './log.ts';
 
 /**
@@ -87,19 +88,7 @@ export function afterRecovery<Outcome>(
       const next = recovery.next();
       const outcome = await resolve(id, signal);
       if (outcome !== 'absent' || next === undefined) return outcome;
-      await unlessAborted(next, signal);
+      await abortable(next, signal);
     }
   };
-}
-
-function unlessAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    if (signal.aborted) return abort();
-    signal.addEventListener('abort', abort, { once: true });
-    promise.then(() => {
-      signal.removeEventListener('abort', abort);
-      resolve();
-    });
-  });
 }

@@ -2,7 +2,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ObjectInfo } from '../../dataset/bucket/bucket.ts';
-import { isErrno } from '../../dataset/errors.ts';
+import { isDiskFull, isErrno } from '../../dataset/errors.ts';
 import type { Room } from '../room.ts';
 import { StoredObject } from './stored-object.ts';
 
@@ -153,7 +153,7 @@ export async function openStore({ directory, limit, room }: StoreOptions): Promi
       } catch (error) {
         bytes -= info.size;
         room?.change(info.size);
-        if (isErrno(error, 'ENOSPC') || isErrno(error, 'EDQUOT')) return undefined;
+        if (isDiskFull(error)) return undefined;
         throw error;
       }
       entry.object = Promise.resolve(object);

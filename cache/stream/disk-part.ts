@@ -1,7 +1,7 @@
 import { closeSync, openSync, write as writeCallback } from 'node:fs';
 import { promisify } from 'node:util';
 import type { Digest } from '../../dataset/digest.ts';
-import { isErrno } from '../../dataset/errors.ts';
+import { isDiskFull, isErrno } from '../../dataset/errors.ts';
 import type { Repository } from '../../dataset/repository.ts';
 import type { Cache } from '../cache.ts';
 import type { StreamCrew } from './fetch-queue.ts';
@@ -137,7 +137,7 @@ export class DiskPart {
     } catch (error) {
       // It is in memory anyway.
       this.full();
-      if (!isErrno(error, 'ENOSPC') && !isErrno(error, 'EDQUOT'))
+      if (!isDiskFull(error))
         this.#parts.onWarning(`object ${this.#id} is read without the cache's disk: ${(error as Error).message}`);
     } finally {
       this.#keeping.delete(at);
@@ -190,7 +190,7 @@ export class DiskPart {
     try {
       this.#partial = openPartial({ layout, bootId, id: this.#id, pieces: this.#pieces });
     } catch (error) {
-      if (!isErrno(error, 'ENOSPC') && !isErrno(error, 'EDQUOT'))
+      if (!isDiskFull(error))
         onWarning(`object ${this.#id} is read without the cache's disk: ${(error as Error).message}`);
       this.full();
       return false;

@@ -2,7 +2,7 @@ import { chmodSync, writeSync } from 'node:fs';
 import type { Bucket } from '../../dataset/bucket/bucket.ts';
 import type { Digest } from '../../dataset/digest.ts';
 import type { SourceContent } from '../../dataset/entry.ts';
-import { isErrno, UnavailableError } from '../../dataset/errors.ts';
+import { isDiskFull, UnavailableError } from '../../dataset/errors.ts';
 import type { ChunkLocation } from '../../dataset/location.ts';
 import { readChunks } from '../../dataset/pack.ts';
 import type { Repository } from '../../dataset/repository.ts';
@@ -121,7 +121,7 @@ function land(bytes: Uint8Array, { file, position, marks, mark }: Landing): void
     for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at, bytes.length - at, position + at);
     writeSync(marks, THERE, 0, 1, mark);
   } catch (error) {
-    if (!isErrno(error, 'ENOSPC') && !isErrno(error, 'EDQUOT')) throw error;
+    if (!isDiskFull(error)) throw error;
     throw new UnavailableError('the disk of the cache is full', { cause: error, facts: { full: true } });
   }
 }
