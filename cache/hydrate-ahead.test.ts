@@ -1,18 +1,10 @@
-import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { packKey } from '../dataset/keys.ts';
 import type { Repository } from '../dataset/repository.ts';
-import { type Cache, openCache } from './cache.ts';
+import type { Cache } from './cache.ts';
 import { createHydrator, type Hydrator } from './hydrate.ts';
 import { createRoom, openRoom } from './room.ts';
-import {
-  type BuiltVersion,
-  buildVersion,
-  type CountingBucket,
-  countingBucket,
-  randomFiles,
-  temporaryRepository,
-} from './staged.fixture.ts';
+import { type BuiltVersion, buildVersion, type CountingBucket, countedCache, randomFiles } from './staged.fixture.ts';
 
 let stack: AsyncDisposableStack;
 let repository: Repository;
@@ -21,10 +13,7 @@ let cache: Cache;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
-  const temporary = stack.use(await temporaryRepository());
-  bucket = countingBucket(temporary.repository.bucket);
-  repository = { ...temporary.repository, bucket };
-  cache = stack.use(await openCache({ directory: join(temporary.folder, 'cache') }));
+  ({ bucket, repository, cache } = await countedCache(stack));
 });
 afterEach(() => stack.disposeAsync());
 

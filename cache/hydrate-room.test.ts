@@ -1,20 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Digest, sha256 } from '../dataset/digest.ts';
 import { UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
-import { type Cache, openCache } from './cache.ts';
+import type { Cache } from './cache.ts';
 import { type CacheEvents, subscribe } from './events.ts';
 import { createHydrator, type Hydrator, type HydratorOptions } from './hydrate.ts';
 import { createRoom, openRoom, type Room } from './room.ts';
-import {
-  buildVersion,
-  type CountingBucket,
-  countingBucket,
-  randomFiles,
-  temporaryRepository,
-} from './staged.fixture.ts';
+import { buildVersion, type CountingBucket, countedCache, randomFiles } from './staged.fixture.ts';
 
 let stack: AsyncDisposableStack;
 let repository: Repository;
@@ -25,10 +18,7 @@ let room: Room;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
-  const temporary = stack.use(await temporaryRepository());
-  bucket = countingBucket(temporary.repository.bucket);
-  repository = { ...temporary.repository, bucket };
-  cache = stack.use(await openCache({ directory: join(temporary.folder, 'cache') }));
+  ({ bucket, repository, cache } = await countedCache(stack));
   shared = createRoom();
   room = openRoom(shared);
 });

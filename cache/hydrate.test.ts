@@ -6,16 +6,9 @@ import { type Digest, sha256 } from '../dataset/digest.ts';
 import { CorruptError, InvalidError, UnavailableError } from '../dataset/errors.ts';
 import { packKey } from '../dataset/keys.ts';
 import type { Repository } from '../dataset/repository.ts';
-import { type Cache, openCache } from './cache.ts';
+import type { Cache } from './cache.ts';
 import { createHydrator, type Hydrator, type HydratorOptions } from './hydrate.ts';
-import {
-  type BuiltVersion,
-  buildVersion,
-  type CountingBucket,
-  countingBucket,
-  randomFiles,
-  temporaryRepository,
-} from './staged.fixture.ts';
+import { type BuiltVersion, buildVersion, type CountingBucket, countedCache, randomFiles } from './staged.fixture.ts';
 
 let stack: AsyncDisposableStack;
 let repository: Repository;
@@ -25,11 +18,7 @@ let cache: Cache;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
-  const temporary = stack.use(await temporaryRepository());
-  folder = temporary.folder;
-  bucket = countingBucket(temporary.repository.bucket);
-  repository = { ...temporary.repository, bucket };
-  cache = stack.use(await openCache({ directory: join(folder, 'cache') }));
+  ({ folder, bucket, repository, cache } = await countedCache(stack));
 });
 afterEach(() => stack.disposeAsync());
 

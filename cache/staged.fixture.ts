@@ -11,6 +11,7 @@ import { type ChunkLocation, writeLocations } from '../dataset/location.ts';
 import { type EntryChange, editManifest, readSegment, readSegments } from '../dataset/manifest.ts';
 import { PackBuilder } from '../dataset/pack.ts';
 import { initRepository, type Repository } from '../dataset/repository.ts';
+import { openCache } from './cache.ts';
 import type { StagedSource } from './segment-reader.ts';
 import { loadStageMap } from './stage-map.ts';
 import { StageMapBuilder } from './stage-map-builder.ts';
@@ -37,6 +38,14 @@ export async function temporaryRepository(): Promise<{ repository: Repository; f
       rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** A repository whose reads are counted, and an empty cache beside it: both go with the stack. */
+export async function countedCache(stack: AsyncDisposableStack) {
+  const { folder, repository } = stack.use(await temporaryRepository());
+  const bucket = countingBucket(repository.bucket);
+  const cache = stack.use(await openCache({ directory: join(folder, 'cache') }));
+  return { folder, bucket, repository: { ...repository, bucket }, cache };
 }
 
 /** Stores a version by the store's own means, without an import: files in one directory, packed in the order of their paths. */

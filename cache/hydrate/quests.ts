@@ -98,7 +98,12 @@ export function createQuests(parts: QuestsParts): Quests {
   let making: Promise<boolean> | undefined;
 
   cache.onPlaced((placed) => {
-    if (quests.size > 0) for (const { id } of placed) quests.get(id)?.place_.resolve();
+    if (quests.size === 0) return;
+    for (const { id } of placed) {
+      const quest = quests.get(id);
+      // What is told may have been removed since, and be on its way again.
+      if (quest && cache.has(id)) quest.place_.resolve();
+    }
   });
 
   function begin(id: Digest): OwnQuest {
