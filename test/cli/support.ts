@@ -52,7 +52,6 @@ export function createWorld(): World {
     LARDER_RUNTIME: join(directory, 'run'),
     LARDER_STATE: join(directory, 'state'),
     LARDER_AUTHOR: 'Ada Lovelace',
-    NODE_COMPILE_CACHE: join(directory, 'code'),
     TZ: 'UTC',
   };
   for (const name of [
