@@ -1,6 +1,6 @@
 import { hostname, tmpdir, userInfo } from 'node:os';
-import { keepCompiledCode } from './compile-cache.ts';
 import { abortOnSignal } from './interrupt.ts';
+import { run } from './program.ts';
 
 // A reader that has seen enough, such as `head`, ends the program quietly.
 for (const stream of [process.stdout, process.stderr]) {
@@ -12,8 +12,6 @@ for (const stream of [process.stdout, process.stderr]) {
 
 using signal = abortOnSignal();
 const { uid, username, homedir } = userInfo();
-keepCompiledCode(homedir, uid);
-const { run } = await import('./program.ts');
 process.exitCode = await run(process.argv.slice(2), {
   env: process.env,
   machine: { uid, user: username, host: hostname(), home: process.env.HOME || homedir, temporary: tmpdir() },

@@ -1,36 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { InvalidError, LarderError } from '../dataset/errors.ts';
 import type { Logger } from '../node/log.ts';
-import { addBranch } from './commands/branch.ts';
-import { addCache } from './commands/cache.ts';
-import { addCat } from './commands/cat.ts';
-import { addCheckout } from './commands/checkout.ts';
-import { addCollect } from './commands/collect.ts';
-import { addCommit } from './commands/commit.ts';
-import { addController } from './commands/controller.ts';
-import { addCopy } from './commands/copy.ts';
-import { addDelete } from './commands/delete.ts';
-import { addDiff } from './commands/diff.ts';
-import { addFiles } from './commands/files.ts';
-import { addHistory } from './commands/history.ts';
-import { addImport } from './commands/import.ts';
-import { addKeeper } from './commands/keeper.ts';
-import { addList } from './commands/list.ts';
-import { addLog } from './commands/log.ts';
-import { addMerge } from './commands/merge.ts';
-import { addMount } from './commands/mount.ts';
-import { addNode } from './commands/node.ts';
-import { addPrefetch } from './commands/prefetch.ts';
-import { addRepair } from './commands/repair.ts';
-import { addRepository } from './commands/repository.ts';
-import { addRevert } from './commands/revert.ts';
-import { addShow } from './commands/show.ts';
-import { addSnapshot } from './commands/snapshot.ts';
-import { addStatus } from './commands/status.ts';
-import { addTag } from './commands/tag.ts';
-import { addTop } from './commands/top.ts';
-import { addUnmount } from './commands/unmount.ts';
-import { addVerify } from './commands/verify.ts';
+import { type Add, COMMANDS, wantedBy } from './commands.ts';
 import { EXIT, exitCodeOf } from './exit-code.ts';
 import { pathOf } from './help.ts';
 import { Interrupted } from './interrupt.ts';
@@ -46,7 +17,8 @@ export async function run(argv: readonly string[], host: Host): Promise<number> 
   };
   try {
     try {
-      await createProgram(createStart(host, ends, onLog), host).parseAsync([...argv], { from: 'user' });
+      const program = await createProgram(createStart(host, ends, onLog), host, wantedBy(argv));
+      await program.parseAsync([...argv], { from: 'user' });
     } finally {
       await ends.disposeAsync();
     }
@@ -60,8 +32,15 @@ export async function run(argv: readonly string[], host: Host): Promise<number> 
   }
 }
 
-/** The whole command line, parsed but not yet run. */
-export function createProgram(start: Start, host: Pick<Host, 'stdout' | 'stderr'>): Command {
+/**
+ * The command line, not yet parsed.
+ * @param isWanted which commands it has, and loads, by their names
+ */
+export async function createProgram(
+  start: Start,
+  host: Pick<Host, 'stdout' | 'stderr'>,
+  isWanted: (name: string) => boolean = () => true,
+): Promise<Command> {
   const program = new Command('larder')
     .description(
       'Versions, volumes and a node-local cache for machine-learning datasets.\nA dataset is named NAME[@REF]: a branch, a tag or the start of a version id; without one, the head of main.',
@@ -78,42 +57,12 @@ export function createProgram(start: Start, host: Pick<Host, 'stdout' | 'stderr'
       outputError: () => {},
     });
 
-  program.commandsGroup('Repository:');
-  addRepository(program, start);
-  addVerify(program, start);
-  addRepair(program, start);
-  addCollect(program, start);
-  addCopy(program, start);
-  program.commandsGroup('Versions:');
-  addImport(program, start);
-  addCommit(program, start);
-  addCheckout(program, start);
-  addList(program, start);
-  addLog(program, start);
-  addShow(program, start);
-  addFiles(program, start);
-  addCat(program, start);
-  addDiff(program, start);
-  addHistory(program, start);
-  addMerge(program, start);
-  addRevert(program, start);
-  program.commandsGroup('Names:');
-  addTag(program, start);
-  addBranch(program, start);
-  addDelete(program, start);
-  program.commandsGroup('Mounts and workspaces:');
-  addMount(program, start);
-  addUnmount(program, start);
-  addSnapshot(program, start);
-  addStatus(program, start);
-  program.commandsGroup("The node's cache:");
-  addPrefetch(program, start);
-  addCache(program, start);
-  addTop(program, start);
-  program.commandsGroup('Daemons:');
-  addNode(program, start);
-  addController(program, start);
-  addKeeper(program, start);
+  for (const [group, commands] of Object.entries(COMMANDS)) {
+    const wanted = Object.entries(commands).filter(([name]) => isWanted(name));
+    const adds = await Promise.all(wanted.map(([, load]): Promise<Add> => load()));
+    program.commandsGroup(group);
+    for (const add of adds) add(program, start);
+  }
   program.commandsGroup('Help:').helpCommand('help [command]', 'print help for a command');
   for (const command of allCommands(program)) {
     if (command.commands.length > 0) command.helpCommand('help [command]', 'print help for a command');

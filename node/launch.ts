@@ -48,7 +48,7 @@ function messageOf(line: string): string {
 function launch(command: readonly string[], logFile: string, env: NodeJS.ProcessEnv): ChildProcess {
   const log = openSync(logFile, 'a', 0o600);
   try {
-    const program = [...process.execArgv, join(import.meta.dirname, '..', 'cli', 'main.ts')];
+    const program = [...process.execArgv, join(import.meta.dirname, '..', 'bin', 'larder.mjs')];
     const child = spawn(process.execPath, [...program, ...command], {
       detached: true,
       stdio: ['ignore', log, log],

@@ -9,7 +9,7 @@ import { createWorld } from './support.ts';
 const { larder, ok, documents } = createWorld();
 
 const silent = { write: () => true, once: () => {} };
-const whole = createProgram(
+const whole = await createProgram(
   () => {
     throw new Error('nothing is run here');
   },

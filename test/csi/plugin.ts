@@ -30,7 +30,7 @@ export interface TestPlugin {
   close(): Promise<void>;
 }
 
-const MAIN = join(import.meta.dirname, '../../cli/main.ts');
+const MAIN = join(import.meta.dirname, '../../bin/larder.mjs');
 const KEEPER = 'keeper';
 const DAEMON = 'node serve --controller';
 
