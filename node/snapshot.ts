@@ -14,7 +14,7 @@ import { unmountAndRemove } from '../mount/unmount.ts';
 import { upperChanges } from '../mount/upper.ts';
 import type { Progress, SnapshotReply, SnapshotRequest } from './protocol.ts';
 import type { StagedRecord } from './records.ts';
-import type { WorkspacePlace } from './service.ts';
+import type { WorkspacePlace } from './volumes/workspace.ts';
 import { readWorkspaceRecord, writeWorkspaceRecord } from './workspace-record.ts';
 
 export interface SnapshotParts {

@@ -1,0 +1,23 @@
+import type { Cache } from '../../cache/cache.ts';
+import type { RuntimePaths } from '../paths.ts';
+import type { StagedRecords } from '../records.ts';
+import type { Repositories } from '../repositories.ts';
+import type { StagePrefetches } from '../stage-prefetch.ts';
+import type { StagedVersions } from '../staging.ts';
+import type { WorkspacePlace } from './workspace.ts';
+
+/** What serving volumes is made of. */
+export interface VolumesParts {
+  readonly cache: Cache;
+  readonly versions: StagedVersions;
+  readonly paths: RuntimePaths;
+  readonly repositories: Repositories;
+  readonly prefetches?: Pick<StagePrefetches, 'begin' | 'end'>;
+}
+
+/** What its parts share. */
+export interface VolumesContext extends VolumesParts {
+  readonly records: StagedRecords;
+  /** Where a workspace is kept. */
+  readonly workspaceOf: (volume: string) => WorkspacePlace;
+}
