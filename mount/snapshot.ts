@@ -1,5 +1,4 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { randomBytes } from 'node:crypto';
 import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -13,24 +12,35 @@ import {
   seekData,
   seekHole,
   syncfs,
-  thaw,
 } from '../system/calls.ts';
 import { attachLoop } from './loop.ts';
+import { startThawGuard, thawIfFrozen } from './snapshot-guard.ts';
 
-export interface SnapshotOptions {
+export { thawLeftover } from './snapshot-guard.ts';
+
+/** A workspace to clone, and where to. */
+export interface CloneMember {
   /** The image file of a mounted workspace. */
   readonly file: string;
   /** Where its filesystem is mounted. */
   readonly at: string;
   /** The file to make: the image as it was at one moment. */
   readonly clone: string;
+}
+
+export interface PauseOptions {
   /** Thaw and give up after this long, in milliseconds: writers must not wait for ever. */
   readonly longestPause?: number;
   readonly signal?: AbortSignal;
 }
 
-export interface SnapshotClone {
-  /** How long writers waited, in milliseconds. */
+export interface CloneOptions extends CloneMember, PauseOptions {
+  /** Freeze the filesystem also where that is not needed: where the image's filesystem has reflink. */
+  readonly freeze: boolean;
+}
+
+export interface Clone {
+  /** How long writers waited at most, in milliseconds: for the freeze, or for the reflink alone. */
   readonly pauseMilliseconds: number;
   /** `copy`: the cache's filesystem has no reflink, so every used byte was copied while writers waited. */
   readonly method: 'reflink' | 'copy';
@@ -40,96 +50,225 @@ export interface SnapshotClone {
 
 const LONGEST_PAUSE = 60_000;
 
-/**
- * Clones a live workspace's image: sync, freeze, clone, thaw. The clone is what a power cut at that moment would leave, with the log
- * to replay, and every file in it that a writer had finished. It is thawed whatever happens: in `finally`, after the longest pause, and,
- * if this process is killed in between, by a second process that waits for its end (`thaw-guard.ts`).
- */
-export async function cloneWorkspace(options: SnapshotOptions): Promise<SnapshotClone> {
-  const { file, at, clone, longestPause = LONGEST_PAUSE } = options;
-  const filesystem = openSync(at, 'r');
-  const image = openSync(file, 'r');
-  let target: number | undefined;
-  try {
-    target = openSync(clone, 'wx+', 0o600);
-    const result = await copyFrozen({ ...options, longestPause }, filesystem, image, target);
-    await flush(target);
-    return result;
-  } catch (error) {
-    if (target !== undefined) rmSync(clone, { force: true });
-    throw error;
-  } finally {
-    for (const fd of [filesystem, image, target]) if (fd !== undefined) closeSync(fd);
-  }
-}
-
 const flush = promisify(fdatasync);
 
-async function copyFrozen(
-  { file, at, longestPause, signal }: SnapshotOptions & { readonly longestPause: number },
-  filesystem: number,
-  image: number,
-  target: number,
-): Promise<SnapshotClone> {
-  await using _guard = await startThawGuard(at, longestPause);
-  // Most of the writing happens before anybody waits.
-  await syncfs(filesystem);
-  await flush(image);
-  signal?.throwIfAborted();
-  const started = performance.now();
-  const late = AbortSignal.timeout(longestPause);
-  await freezeOnce(filesystem, file);
-  let copied: Pick<SnapshotClone, 'method' | 'bytesCopied'>;
-  try {
-    copied = await copyImage(image, target, signal ? AbortSignal.any([late, signal]) : late);
-  } catch (error) {
-    thawIfFrozen(filesystem);
-    if (!late.aborted) throw error;
-    throw new UnavailableError(
-      `the workspace ${file} could not be copied within ${longestPause} ms and was thawed: put the cache on a filesystem with reflink (XFS, btrfs), or allow a longer pause`,
-      { cause: error, facts: { file, longestPauseMilliseconds: longestPause } },
-    );
+/**
+ * Clones a live workspace's image. The clone is what a power cut at one moment would leave, with the log to replay: every file in it that
+ * a writer had finished before the call, and of what was written since as much as had come to the disk.
+ *
+ * Where the image's filesystem has reflink, sync and reflink do it, and nothing is frozen: that filesystem lets nobody write to the image while it
+ * is reflinked, so the clone is one moment of the device (docs/decisions/saves.md). Elsewhere the workspace is frozen while its used bytes are copied;
+ * it is thawed whatever happens: in `finally`, after the longest pause, and, if this process is killed in between, by a second process that
+ * waits for its end (`thaw-guard.ts`).
+ */
+export async function cloneImage(options: CloneOptions): Promise<Clone> {
+  if (!options.freeze) {
+    const clone = await cloneUnfrozen(options);
+    if (clone !== undefined) return clone;
   }
-  thawInTime(filesystem, file);
-  return { pauseMilliseconds: performance.now() - started, ...copied };
+  return (await cloneTogether([options], options)).clones[0]!;
 }
 
-async function freezeOnce(filesystem: number, file: string): Promise<void> {
-  try {
-    await freeze(filesystem);
-  } catch (error) {
-    if (!isErrno(error, 'EBUSY')) throw error;
-    throw new ConflictError(`the workspace ${file} is frozen already: another snapshot is being taken, try again`, {
-      cause: error,
-      facts: { file },
-    });
-  }
+/** `cloneImage` with no more pause than the disk needs. */
+export function cloneWorkspace(options: CloneMember & PauseOptions): Promise<Clone> {
+  return cloneImage({ ...options, freeze: false });
 }
 
-/** That nobody thawed it before us is part of the proof that the clone is of one moment. */
-function thawInTime(filesystem: number, file: string): void {
+/** Undefined where there is no reflink. */
+async function cloneUnfrozen({ file, at, clone, signal }: CloneOptions): Promise<Clone | undefined> {
+  using member = new OpenMember({ file, at, clone });
   try {
-    thaw(filesystem);
+    await member.sync();
+    signal?.throwIfAborted();
+    const started = performance.now();
+    if (!(await member.reflink())) {
+      member.drop();
+      return undefined;
+    }
+    const pauseMilliseconds = performance.now() - started;
+    await member.flush();
+    return { pauseMilliseconds, method: 'reflink', bytesCopied: 0 };
   } catch (error) {
-    if (!isErrno(error, 'EINVAL')) throw error;
-    throw new UnavailableError(`somebody thawed the workspace ${file} while it was copied: take the snapshot again`, {
-      cause: error,
-      facts: { file },
-    });
+    member.drop();
+    throw error;
   }
 }
 
-async function copyImage(
-  from: number,
-  to: number,
-  signal: AbortSignal,
-): Promise<Pick<SnapshotClone, 'method' | 'bytesCopied'>> {
+export interface TogetherOptions extends PauseOptions {
+  /**
+   * Called when all are frozen, before any is cloned: to wait for others, on other nodes. Throws where they do not come; the signal tells that
+   * the longest pause is over.
+   */
+  readonly whenFrozen?: (signal: AbortSignal) => Promise<void>;
+}
+
+export interface ClonesTogether {
+  /** From the first freeze to the last thaw, in milliseconds. */
+  readonly pauseMilliseconds: number;
+  /** In the order of the members. */
+  readonly clones: readonly Clone[];
+}
+
+/** Freezes and syncs under way at once: calls that block hold threads of the pool, which has four. */
+const AT_ONCE = 3;
+
+/**
+ * Clones several live workspaces as they were at one moment: all are frozen, then all cloned, then all thawed. One process guards all.
+ * Either all clones are there afterwards, or none and an error.
+ */
+export async function cloneTogether(
+  members: readonly CloneMember[],
+  { longestPause = LONGEST_PAUSE, signal, whenFrozen }: TogetherOptions = {},
+): Promise<ClonesTogether> {
+  using stack = new DisposableStack();
+  const open: OpenMember[] = [];
   try {
-    await cloneFileAsync(from, to);
-    return { method: 'reflink', bytesCopied: 0 };
+    for (const member of members) open.push(stack.use(new OpenMember(member)));
+    const points = members.map(({ at }) => at);
+    await using _guard = await startThawGuard(points, longestPause);
+    // Most of the writing happens before anybody waits.
+    await each(open, (member) => member.sync());
+    signal?.throwIfAborted();
+    const started = performance.now();
+    const late = AbortSignal.timeout(longestPause);
+    const stop = signal ? AbortSignal.any([late, signal]) : late;
+    const frozen: OpenMember[] = [];
+    let copied: Omit<Clone, 'pauseMilliseconds'>[];
+    try {
+      await each(open, async (member) => {
+        stop.throwIfAborted();
+        await member.freeze();
+        frozen.push(member);
+      });
+      stop.throwIfAborted();
+      if (whenFrozen) await Promise.race([whenFrozen(stop), aborted(stop)]);
+      copied = await each(open, (member) => member.copy(stop));
+      stop.throwIfAborted();
+    } catch (error) {
+      for (const member of frozen) thawIfFrozen(member.filesystem);
+      if (!late.aborted) throw error;
+      throw tooLong(members, longestPause, error);
+    }
+    thawAll(open);
+    const pauseMilliseconds = performance.now() - started;
+    await each(open, (member) => member.flush());
+    return { pauseMilliseconds, clones: copied.map((each) => ({ ...each, pauseMilliseconds })) };
   } catch (error) {
-    if (!['ENOTSUP', 'EXDEV', 'EINVAL', 'ENOTTY', 'ENOSYS'].some((code) => isErrno(error, code))) throw error;
+    for (const member of open) member.drop();
+    throw error;
   }
+}
+
+/** Fails when the signal aborts. */
+function aborted(signal: AbortSignal): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  return promise;
+}
+
+/** All of them, a few at a time; waits for all that were begun, also where one fails. */
+async function each<Result>(
+  members: readonly OpenMember[],
+  act: (member: OpenMember) => Promise<Result>,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  let next = 0;
+  const worker = async () => {
+    for (let i = next++; i < members.length; i = next++) results[i] = await act(members[i]!);
+  };
+  const ends = await Promise.allSettled(Array.from({ length: Math.min(AT_ONCE, members.length) }, worker));
+  for (const end of ends) if (end.status === 'rejected') throw end.reason;
+  return results;
+}
+
+/** All, also where somebody was faster: that nobody thawed one before us is part of the proof that the clones are of one moment. */
+function thawAll(members: readonly OpenMember[]): void {
+  const early = members.filter((member) => !thawIfFrozen(member.filesystem));
+  if (early.length === 0) return;
+  const { file } = early[0]!;
+  throw new UnavailableError(`somebody thawed the workspace ${file} while it was copied: take the snapshot again`, {
+    facts: { file },
+  });
+}
+
+function tooLong(members: readonly CloneMember[], longestPause: number, cause: unknown): UnavailableError {
+  const files = members.map(({ file }) => file).join(', ');
+  return new UnavailableError(
+    `the workspace ${files} could not be copied within ${longestPause} ms and was thawed: put the cache on a filesystem with reflink (XFS, btrfs), or allow a longer pause`,
+    { cause, facts: { file: members[0]!.file, longestPauseMilliseconds: longestPause } },
+  );
+}
+
+/** The descriptors of a workspace that is being cloned. */
+class OpenMember implements Disposable {
+  readonly file: string;
+  readonly filesystem: number;
+  readonly #clone: string;
+  readonly #image: number;
+  readonly #target: number;
+  readonly #stack: DisposableStack;
+
+  constructor({ file, at, clone }: CloneMember) {
+    using stack = new DisposableStack();
+    const opened = (fd: number) => stack.adopt(fd, closeSync);
+    this.file = file;
+    this.#clone = clone;
+    this.filesystem = opened(openSync(at, 'r'));
+    this.#image = opened(openSync(file, 'r'));
+    this.#target = opened(openSync(clone, 'wx+', 0o600));
+    this.#stack = stack.move();
+  }
+
+  /** What writers wrote so far is in the image, on its disk. */
+  async sync(): Promise<void> {
+    await syncfs(this.filesystem);
+    await flush(this.#image);
+  }
+
+  async freeze(): Promise<void> {
+    try {
+      await freeze(this.filesystem);
+    } catch (error) {
+      if (!isErrno(error, 'EBUSY')) throw error;
+      throw new ConflictError(
+        `the workspace ${this.file} is frozen already: another snapshot is being taken, try again`,
+        { cause: error, facts: { file: this.file } },
+      );
+    }
+  }
+
+  /** False where the filesystem has no reflink. */
+  async reflink(): Promise<boolean> {
+    try {
+      await cloneFileAsync(this.#image, this.#target);
+      return true;
+    } catch (error) {
+      if (['ENOTSUP', 'EXDEV', 'EINVAL', 'ENOTTY', 'ENOSYS'].some((code) => isErrno(error, code))) return false;
+      throw error;
+    }
+  }
+
+  async copy(signal: AbortSignal): Promise<Omit<Clone, 'pauseMilliseconds'>> {
+    if (await this.reflink()) return { method: 'reflink', bytesCopied: 0 };
+    return { method: 'copy', bytesCopied: await copyData(this.#image, this.#target, signal) };
+  }
+
+  async flush(): Promise<void> {
+    await flush(this.#target);
+  }
+
+  /** Removes the clone. */
+  drop(): void {
+    rmSync(this.#clone, { force: true });
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack.dispose();
+  }
+}
+
+/** Copies what is no hole. @returns bytes copied */
+async function copyData(from: number, to: number, signal: AbortSignal): Promise<number> {
   const { size } = fstatSync(from);
   ftruncateSync(to, size);
   let bytesCopied = 0;
@@ -144,59 +283,19 @@ async function copyImage(
     }
     data = seekData(from, end);
   }
-  return { method: 'copy', bytesCopied };
+  return bytesCopied;
 }
 
 /**
- * A process that holds the filesystem open and thaws it when its standard input ends, which it does when this process does, or when
- * time is up. Ready when this returns; ended, without thawing, when disposed.
+ * Names for a clone of a workspace and for where it is mounted; each call gives others, so that several may be at once. Where a daemon
+ * starts, it removes files of such names.
  */
-async function startThawGuard(at: string, longestPause: number): Promise<AsyncDisposable> {
-  const script = join(import.meta.dirname, 'thaw-guard.ts');
-  const child = spawn(process.execPath, [script, at, String(longestPause + 1000)], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-    detached: true,
-  });
-  const exited = once(child, 'exit');
-  // Its end is not awaited where it could not be started.
-  exited.catch(() => {});
-  try {
-    const first = await Promise.race([once(child.stdout!, 'data').then(() => 'ready'), exited.then(() => 'ended')]);
-    if (first !== 'ready') throw new UnavailableError('it ended at once');
-  } catch (error) {
-    throw new UnavailableError(`no snapshot of ${at}: the process that would thaw it after a crash cannot be started`, {
-      cause: error,
-    });
-  }
-  return {
-    async [Symbol.asyncDispose]() {
-      child.stdin!.write('done\n');
-      await exited;
-    },
-  };
-}
-
-/**
- * Thaws a workspace that a crash left frozen; a daemon calls it at its start for each workspace that it finds mounted.
- * @returns whether it was frozen
- */
-export function thawLeftover(at: string): boolean {
-  const fd = openSync(at, 'r');
-  try {
-    return thawIfFrozen(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function thawIfFrozen(filesystem: number): boolean {
-  try {
-    thaw(filesystem);
-    return true;
-  } catch (error) {
-    if (isErrno(error, 'EINVAL')) return false;
-    throw error;
-  }
+export function cloneNames({ file, at }: Pick<CloneMember, 'file' | 'at'>): {
+  readonly clone: string;
+  readonly at: string;
+} {
+  const suffix = `.${randomBytes(6).toString('hex')}.clone`;
+  return { clone: file + suffix, at: at + suffix };
 }
 
 /**

@@ -3,21 +3,23 @@ import { isErrno } from '../dataset/errors.ts';
 import { thaw } from '../system/calls.ts';
 
 /**
- * The program that `cloneWorkspace` starts: `thaw-guard.ts <mount point> <milliseconds>`. It says `ready`, and waits for a line
- * (all went well: end), the end of its input (the other process died: thaw) or the time (thaw).
+ * The program that whoever freezes starts: `thaw-guard.ts <milliseconds> <mount point>…`. It says `ready`, and waits for a line
+ * (all went well: end), the end of its input (the other process died: thaw all) or the time (thaw all).
  */
-const [at, milliseconds] = process.argv.slice(2);
+const [milliseconds, ...points] = process.argv.slice(2);
 // Opened before the freeze: nothing of a frozen filesystem is looked up later.
-const filesystem = openSync(at!, 'r');
+const filesystems = points.map((at) => openSync(at, 'r'));
 
 function thawAndEnd(): void {
-  try {
-    thaw(filesystem);
-  } catch (error) {
-    // EINVAL: it is not frozen.
-    if (!isErrno(error, 'EINVAL')) throw error;
-  } finally {
-    closeSync(filesystem);
+  for (const filesystem of filesystems) {
+    try {
+      thaw(filesystem);
+    } catch (error) {
+      // EINVAL: it is not frozen.
+      if (!isErrno(error, 'EINVAL')) throw error;
+    } finally {
+      closeSync(filesystem);
+    }
   }
   process.exit(0);
 }
