@@ -42,6 +42,10 @@ export interface CommitOptions {
   readonly via?: MoveVia;
   /** Make a version also of the very tree that the head has: a merge that keeps all of it says that it was one. */
   readonly always?: boolean;
+  /** What an unchanged tree is told by, instead of the head or the first parent: a version that was saved before. */
+  readonly same?: Version;
+  /** Told of each batch of changes once the files among them are read, in path order. */
+  readonly onChanges?: (changes: readonly EntryChange[]) => void;
   /** What `markSweeps` gave before `base` was read (collect/guard.ts); asked for if not said. */
   readonly since?: SweepMark;
   /** Threads that read files; made for this commit if not said, where there is something to read. */
@@ -68,7 +72,7 @@ export interface CommitProgress {
 }
 
 export interface CommitResult {
-  /** `unchanged`: the branch's head, or the first parent, has this very tree already; no version was written. */
+  /** `unchanged`: the branch's head, the first parent, or `same` has this very tree already; no version was written. */
   readonly outcome: 'created' | 'unchanged';
   readonly version: Version;
   /** Files read, and their bytes. */
@@ -88,7 +92,7 @@ export async function commitChanges(options: CommitOptions): Promise<CommitResul
   // Before hours of reading, not after.
   if (branch !== undefined) refuseProtected(dataset, branch, ref, via);
   const before = branch === undefined ? options.parents?.[0] : ref?.version;
-  const head = before && (base?.id === before ? base : await readVersion(repository, before, signal));
+  const head = options.same ?? (before && (base?.id === before ? base : await readVersion(repository, before, signal)));
   const read = { files: 0, bytes: 0 };
   const nothing = { chunks: 0, bytes: 0, packs: 0, packBytes: 0, segments: 0, segmentBytes: 0 };
 
@@ -119,7 +123,7 @@ export async function commitChanges(options: CommitOptions): Promise<CommitResul
   const chunks = chunkStore();
 
   async function* resolved(): AsyncGenerator<EntryChange[]> {
-    yield* readChanges(rest(first, batches), {
+    const changes = readChanges(rest(first, batches), {
       pool,
       signal,
       store: (chunk) => chunks.store(chunk),
@@ -130,6 +134,10 @@ export async function commitChanges(options: CommitOptions): Promise<CommitResul
       },
       onVanished: options.onVanished,
     });
+    for await (const batch of changes) {
+      options.onChanges?.(batch);
+      yield batch;
+    }
     onProgress?.({ phase: 'writing', ...read });
     await chunks.flush();
   }

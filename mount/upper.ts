@@ -1,7 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { type ByteString, textOf } from '../dataset/byte-string.ts';
 import type { Change, PendingFile } from '../dataset/commit.ts';
-import type { DirectoryEntry, Entry, FileEntry, Xattr } from '../dataset/entry.ts';
+import type { Content, DirectoryEntry, Entry, FileEntry, Xattr } from '../dataset/entry.ts';
 import { CorruptError } from '../dataset/errors.ts';
 import { joinPath, nameOf, pathFault } from '../dataset/path.ts';
 import { type BaseTree, SubtreeCursor } from './base-tree.ts';
@@ -11,9 +11,35 @@ export interface UpperOptions {
   /** The absolute path of the upper directory, which nobody writes to: of an unmounted workspace or of a clone. */
   readonly upper: ByteString;
   readonly base: BaseTree;
+  /** The content of a file with data, if it is known by what its inode tells: then it is not read. */
+  readonly known?: (file: UpperFile) => Content | undefined;
+  /** Told of each name in the upper layer, in path order, before what follows from it. */
+  readonly onSeen?: (seen: SeenName) => void;
   /** A device, socket or FIFO, which no version holds. */
   readonly onSkip?: (path: ByteString, kind: 'device' | 'socket' | 'fifo') => void;
   readonly signal?: AbortSignal;
+}
+
+/** A name in the upper layer. */
+export interface SeenName {
+  readonly path: ByteString;
+  /** The last component; the root's is empty. */
+  readonly name: ByteString;
+  /** The inode of its directory; undefined for the root. */
+  readonly parent: bigint | undefined;
+  readonly file: UpperFile;
+  /** Of a directory: the version's directory that shows through it. */
+  readonly base?: ByteString;
+  /** Of a file: what `known` gave. */
+  readonly content?: Content;
+}
+
+/** A directory in which a walk of a part begins. */
+export interface UpperPlace {
+  readonly path: ByteString;
+  readonly inode: bigint;
+  /** The version's directory that shows through it. */
+  readonly base: ByteString | undefined;
 }
 
 const BATCH = 256;
@@ -31,8 +57,26 @@ export async function* upperChanges(options: UpperOptions): AsyncGenerator<Chang
   const { signal } = options;
   using reader = new UpperReader(options.upper);
   const walk = new Walk(options, reader);
+  await walk.start();
+  yield* allOf(walk, signal);
+}
+
+/**
+ * The changes at one name of an upper layer and below it, to a tree that shows at this name what the version shows through `place` there,
+ * or, `anew`, something of which nothing stays.
+ */
+export async function* changesAt(
+  options: UpperOptions,
+  reader: UpperReader,
+  at: { readonly place: UpperPlace; readonly name: ByteString; readonly file: UpperFile; readonly anew: boolean },
+): AsyncGenerator<Change[]> {
+  const walk = new Walk(options, reader);
+  await walk.startAt(at);
+  yield* allOf(walk, options.signal);
+}
+
+async function* allOf(walk: Walk, signal: AbortSignal | undefined): AsyncGenerator<Change[]> {
   try {
-    await walk.start();
     for (let more = true; more; ) {
       signal?.throwIfAborted();
       more = await walk.step();
@@ -48,6 +92,7 @@ export async function* upperChanges(options: UpperOptions): AsyncGenerator<Chang
 /** A directory of the workspace that has a directory in the upper layer. */
 interface Frame {
   readonly path: ByteString;
+  readonly inode: bigint;
   /** The version's directory that shows through it; undefined where none does. */
   readonly base: ByteString | undefined;
   /** The version has nothing (more) at `path`: what shows through must be put there. */
@@ -66,6 +111,8 @@ class Walk {
   readonly changes: Change[] = [];
   readonly #base: BaseTree;
   readonly #reader: UpperReader;
+  readonly #known: UpperOptions['known'];
+  readonly #onSeen: UpperOptions['onSeen'];
   readonly #onSkip: UpperOptions['onSkip'];
   readonly #frames: Frame[] = [];
   /** Inode in the upper layer to hard-link group. */
@@ -73,14 +120,21 @@ class Walk {
   /** Names that another group has. */
   #taken: Set<ByteString> | undefined;
 
-  constructor({ base, onSkip }: UpperOptions, reader: UpperReader) {
+  constructor({ base, known, onSeen, onSkip }: UpperOptions, reader: UpperReader) {
     this.#base = base;
+    this.#known = known;
+    this.#onSeen = onSeen;
     this.#onSkip = onSkip;
     this.#reader = reader;
   }
 
   async start(): Promise<void> {
     await this.#directory('' as ByteString, this.#reader.examine('' as ByteString), undefined);
+  }
+
+  async startAt({ place, name, file, anew }: Parameters<typeof changesAt>[2]): Promise<void> {
+    const frame = { ...place, cleared: false, cursor: undefined, ownsCursor: false, names: [], next: 0 };
+    await this.#examined(frame, name, file, anew);
   }
 
   /** Goes on; false at the end. */
@@ -126,9 +180,13 @@ class Walk {
   }
 
   async #entry(frame: Frame, name: ByteString): Promise<void> {
+    await this.#examined(frame, name, this.#reader.examine(joinPath(frame.path, name)));
+  }
+
+  async #examined(frame: Frame, name: ByteString, file: UpperFile, anew = false): Promise<void> {
     const path = joinPath(frame.path, name);
-    const file = this.#reader.examine(path);
-    if (file.kind === 'directory') return this.#directory(path, file, frame);
+    if (file.kind === 'directory') return this.#directory(path, file, frame, anew);
+    if (file.kind !== 'file') this.#onSeen?.({ path, name, parent: frame.inode, file });
     await this.#skipShown(frame, name);
     if (file.kind === 'whiteout') {
       if (!frame.cleared) this.changes.push({ kind: 'delete', path });
@@ -146,12 +204,19 @@ class Walk {
 
   async #file(path: ByteString, file: UpperFile, frame: Frame, name: ByteString): Promise<void> {
     const { status } = file;
+    const content = file.metacopy ? undefined : this.#known?.(file);
+    this.#onSeen?.({ path, name, parent: frame.inode, file, content });
     const link = status.nlink > 1n ? await this.#groupOf(status.ino, path) : undefined;
     if (file.metacopy) {
       const from = originOf(file, frame, name, path);
       const below = from === undefined ? undefined : await this.#base.find(from);
       if (below?.type !== 'file' || BigInt(below.size) !== status.size) throw noData(path, from);
       const entry: FileEntry = { type: 'file', path, ...metadataOf(file), size: below.size, content: below.content };
+      this.changes.push({ kind: 'put', entry: link === undefined ? entry : { ...entry, link } });
+      return;
+    }
+    if (content !== undefined) {
+      const entry: FileEntry = { type: 'file', path, ...metadataOf(file), size: Number(status.size), content };
       this.changes.push({ kind: 'put', entry: link === undefined ? entry : { ...entry, link } });
       return;
     }
@@ -168,23 +233,24 @@ class Walk {
     this.changes.push({ kind: 'read', file: link === undefined ? pending : { ...pending, link } });
   }
 
-  async #directory(path: ByteString, file: UpperFile, parent: Frame | undefined): Promise<void> {
+  async #directory(path: ByteString, file: UpperFile, parent: Frame | undefined, anew = false): Promise<void> {
     const name = nameOf(path);
-    let from: ByteString | undefined;
-    if (parent === undefined) from = path;
-    else if (!file.opaque) from = originOf(file, parent, name, path);
-    const below = from === undefined ? undefined : await this.#base.find(from);
-    const base = below?.type === 'directory' ? below.path : undefined;
-    const cleared = parent !== undefined && (parent.cleared || base !== path);
+    const below = await shownThrough(this.#base, file, parent, path);
+    const base = below?.path;
+    this.#onSeen?.({ path, name, parent: parent?.inode, file, base });
+    // What shows through the parent shows at its place already; so does what shows through this one under the same name.
+    const stays = base !== undefined && parent?.base !== undefined && base === joinPath(parent.base, name);
+    const cleared = parent !== undefined && (parent.cleared || anew || !stays);
     const entry: DirectoryEntry = { type: 'directory', path, ...metadataOf(file) };
     if (!cleared) {
-      if (below?.type !== 'directory' || !sameMetadata(entry, below)) this.changes.push({ kind: 'put', entry });
+      if (below === undefined || !sameMetadata(entry, below)) this.changes.push({ kind: 'put', entry });
     } else {
       if (parent?.cleared === false) this.changes.push({ kind: 'delete', path });
       this.changes.push({ kind: 'put', entry });
     }
     const cursor = await this.#cursorFor(parent, name, base, cleared);
-    this.#frames.push({ path, base, cleared, ...cursor, names: this.#reader.list(path), next: 0 });
+    const inode = file.status.ino;
+    this.#frames.push({ path, inode, base, cleared, ...cursor, names: this.#reader.list(path), next: 0 });
   }
 
   /** The version's entries that show through a directory: the parent's cursor goes on where it merges by name. */
@@ -230,8 +296,27 @@ class Walk {
   }
 }
 
+/** The version's directory that shows through a directory of the upper layer; undefined where none does. */
+export async function shownThrough(
+  base: BaseTree,
+  file: UpperFile,
+  parent: Pick<UpperPlace, 'base'> | undefined,
+  path: ByteString,
+): Promise<DirectoryEntry | undefined> {
+  let from: ByteString | undefined;
+  if (parent === undefined) from = path;
+  else if (!file.opaque) from = originOf(file, parent, nameOf(path), path);
+  const below = from === undefined ? undefined : await base.find(from);
+  return below?.type === 'directory' ? below : undefined;
+}
+
 /** Where the version has what shows through a directory, or a file's data, of the upper layer. */
-function originOf(file: UpperFile, parent: Frame, name: ByteString, path: ByteString): ByteString | undefined {
+function originOf(
+  file: UpperFile,
+  parent: Pick<UpperPlace, 'base'>,
+  name: ByteString,
+  path: ByteString,
+): ByteString | undefined {
   const { redirect } = file;
   if (redirect === undefined) return parent.base === undefined ? undefined : joinPath(parent.base, name);
   const absolute = redirect.startsWith('/');
@@ -253,7 +338,8 @@ function noData(path: ByteString, from: ByteString | undefined): CorruptError {
   );
 }
 
-function metadataOf({ status, xattrs }: UpperFile): Omit<DirectoryEntry, 'type' | 'path'> {
+/** Mode, owner, times and attributes, as an entry has them. */
+export function metadataOf({ status, xattrs }: UpperFile): Omit<DirectoryEntry, 'type' | 'path'> {
   const [mtimeSeconds, mtimeNanos] = split(status.mtimeNs);
   const metadata = {
     mode: Number(status.mode & 0o7777n),

@@ -40,3 +40,42 @@ export function xfsShutdown(fd: number): void {
   argument.writeUInt32LE(2, 0);
   ioctl('ioctl XFS_IOC_GOINGDOWN', fd, XFS_IOC_GOINGDOWN, argument);
 }
+
+// linux/fs/xfs/libxfs/xfs_fs.h: struct xfs_bulk_ireq, 64 bytes, then one struct xfs_bulkstat of 192 bytes for each inode.
+const XFS_IOC_BULKSTAT = ioctlNumber('read', X, 127, 64);
+
+/** The shape of what `xfsBulkstat` writes: offsets in bytes within an inode's record. Numbers are the machine's, little-endian. */
+export const XFS_BULKSTAT = {
+  headBytes: 64,
+  recordBytes: 192,
+  /** u64 */
+  inode: 0,
+  size: 8,
+  /** i64; the nanoseconds of each are a u32. */
+  ctime: 48,
+  born: 56,
+  ctimeNanos: 88,
+  bornNanos: 92,
+  /** u32 */
+  links: 112,
+  /** u16 */
+  mode: 132,
+} as const;
+
+/**
+ * XFS_IOC_BULKSTAT: what the filesystem of `fd` knows of its inodes from number `from` on, in order of their numbers, whoever has them open or has
+ * deleted them. As many as fit behind the head of `into`. Off the event loop. ENOTTY elsewhere.
+ * @returns how many records were written, 0 at the end, and the number to go on from
+ */
+export async function xfsBulkstat(
+  fd: number,
+  from: bigint,
+  into: Buffer,
+): Promise<{ readonly count: number; readonly next: bigint }> {
+  const { headBytes, recordBytes } = XFS_BULKSTAT;
+  into.fill(0, 0, headBytes);
+  into.writeBigUInt64LE(from, 0);
+  into.writeUInt32LE(Math.floor((into.length - headBytes) / recordBytes), 12);
+  await ioctlAsync('ioctl XFS_IOC_BULKSTAT', fd, XFS_IOC_BULKSTAT, into);
+  return { next: into.readBigUInt64LE(0), count: into.readUInt32LE(16) };
+}
