@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from 'commander';
 import type { SpaceAmount } from '../cache/space-limits.ts';
-import { parseBytes, parsePeriod, parseSpace } from './format.ts';
+import { parseBytes, parsePeriod } from '../dataset/quantities.ts';
+import { parseSpace } from './format.ts';
 
 /** Reads an option that is a size: `512M`, `20G`, `1.5 GiB`. @returns bytes */
 export function bytesOption(text: string): number {

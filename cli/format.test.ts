@@ -7,8 +7,6 @@ import {
   formatMode,
   formatNumberOf,
   formatTimestamp,
-  parseBytes,
-  parsePeriod,
 } from './format.ts';
 
 describe('numbers for people', () => {
@@ -72,30 +70,4 @@ describe('numbers for people', () => {
     expect(formatMode('directory', 0o1777)).toBe('drwxrwxrwt');
     expect(formatMode('symlink', 0o777)).toBe('lrwxrwxrwx');
   });
-
-  it('reads sizes as people type them', () => {
-    expect(['512', '20G', '1.5 GiB', '10MB', '0', '3kib'].map(parseBytes)).toEqual([
-      512,
-      20 * 2 ** 30,
-      1.5 * 2 ** 30,
-      10 * 2 ** 20,
-      0,
-      3072,
-    ]);
-    expect(['', 'G', '-1', '1x', '1.2.3', '9999999P', 'Infinity', '1e3'].map(parseBytes)).toEqual(
-      Array(8).fill(undefined),
-    );
-  });
-});
-
-describe('spans of time that people type', () => {
-  it.each([
-    ['90s', 90_000],
-    ['30m', 1_800_000],
-    ['24h', 86_400_000],
-    ['1.5 d', 129_600_000],
-    ['2w', 1_209_600_000],
-  ])('%s is %d milliseconds', (text, milliseconds) => expect(parsePeriod(text)).toBe(milliseconds));
-
-  it.each(['', '5', '5x', '-1h', 'h', '1h30m'])("'%s' is none", (text) => expect(parsePeriod(text)).toBeUndefined());
 });

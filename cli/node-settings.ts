@@ -1,7 +1,8 @@
 import type { SpaceLimits } from '../cache/space-limits.ts';
 import { VERITY_CHOICES, type VerityChoice } from '../cache/verity-choice.ts';
 import { InvalidError } from '../dataset/errors.ts';
-import { parseBytes, parsePeriod, parseSpace } from './format.ts';
+import { parseBytes, parsePeriod } from '../dataset/quantities.ts';
+import { parseSpace } from './format.ts';
 
 /** What the environment says of a node's daemon. What is not set is left out, and the daemon's own default holds. */
 export interface NodeSettings {

@@ -4,6 +4,7 @@ import {
   fitsRange,
   pinnedCapacity,
   WORKSPACE_DEFAULT,
+  WORKSPACE_MAXIMUM,
   WORKSPACE_MINIMUM,
   workspaceCapacity,
 } from './capacity.ts';
@@ -27,6 +28,11 @@ describe("a workspace's capacity", () => {
   it('stays below a limit that is less than the default', () => {
     expect(workspaceCapacity({ limit: 500 * MIB })).toBe(500 * MIB);
     expect(workspaceCapacity({ limit: 2 ** 40 })).toBe(WORKSPACE_DEFAULT);
+  });
+
+  it('is never more than a file of ext4 can hold', () => {
+    expect(workspaceCapacity({ required: 2 ** 44 - 4096 })).toBe(WORKSPACE_MAXIMUM);
+    expect(() => workspaceCapacity({ required: 2 ** 44 })).toThrow(/at most 17592186040320 bytes \(16 TiB\)/);
   });
 
   it('is refused where the range leaves none', () => {

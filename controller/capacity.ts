@@ -14,21 +14,28 @@ export class CapacityError extends InvalidError {}
 /** mkfs.xfs makes nothing smaller: 300 MiB. */
 export const WORKSPACE_MINIMUM = 300 * 2 ** 20;
 
+/** The largest file of ext4, where a workspace's image may lie: 16 TiB less one block. */
+export const WORKSPACE_MAXIMUM = 2 ** 44 - 4096;
+
 /** A workspace's room for changes where nobody says how much: 1 GiB. */
 export const WORKSPACE_DEFAULT = 2 ** 30;
 
 /**
- * The room for changes of a workspace, in bytes: what is required, or the default, within the range.
+ * The room for changes of a workspace, in bytes: what is required, or else `usual`, within the range.
  * Errors: CapacityError.
  */
-export function workspaceCapacity(range: CapacityRange): number {
+export function workspaceCapacity(range: CapacityRange, usual = WORKSPACE_DEFAULT): number {
   checkRange(range);
   const { required, limit = Number.POSITIVE_INFINITY } = range;
   if (limit < WORKSPACE_MINIMUM)
     throw new CapacityError(
       `a workspace takes at least ${WORKSPACE_MINIMUM} bytes (300 MiB), and the limit is ${limit}: raise the limit`,
     );
-  if (required === undefined) return Math.min(WORKSPACE_DEFAULT, limit);
+  if (required === undefined) return Math.min(usual, limit);
+  if (required > WORKSPACE_MAXIMUM)
+    throw new CapacityError(
+      `a workspace takes at most ${WORKSPACE_MAXIMUM} bytes (16 TiB), and ${required} are required: ask for less`,
+    );
   return Math.max(required, WORKSPACE_MINIMUM);
 }
 

@@ -1,18 +1,24 @@
 import { randomBytes } from 'node:crypto';
 import { type Digest, isDigest, sha256 } from '../dataset/digest.ts';
-import { CorruptError } from '../dataset/errors.ts';
-import { canonicalJson, parseCanonicalJson } from '../dataset/format/canonical-json.ts';
+import { CorruptError, InvalidError } from '../dataset/errors.ts';
+import { canonicalJson, type Json, parseCanonicalJson } from '../dataset/format/canonical-json.ts';
+import type { Holder, NodeIdentity, VolumeSettings } from '../dataset/volume-terms.ts';
 
 /*
  * A volume's record: canonical JSON (dataset/format/canonical-json.ts) of
  *
- *     {"capacityBytes":1073741824,"created":"2026-01-02T03:04:05.678Z","dataset":"birds","format":1,
- *      "id":"vol-<32 hex>-<8 hex>","kind":"workspace","name":"pvc-1","prefetch":"all","ref":"v3","version":version id}
+ *     {"aside":["aside/pvc-1/node-7-1"],"asked":{"capacityBytes":1073741824,"ref":"v3","settings":{"retention":"drop"}},
+ *      "base":version id,"capacityBytes":1073741824,"created":"2026-01-02T03:04:05.678Z","dataset":"birds","format":1,"generation":2,
+ *      "holder":{"instance":uuid,"node":"node-8","since":"2026-01-02T04:00:00.000Z"},"id":"vol-<32 hex>-<8 hex>","kind":"workspace",
+ *      "lower":version id,"name":"pvc-1","ref":"v3","savedAt":"2026-01-02T04:10:00.000Z","settings":{"prefetch":"all","retention":"drop"},
+ *      "version":version id}
  *
  * under the key volumes/vol-<32 hex>, where the 32 digits follow from the name, and the 8 are new with each creation. So a name
  * has one record at most, whoever creates it again finds the first one's volume without any index, and a volume that is created
  * by a deleted one's name is another volume: nothing that a node keeps of the old one, and no late call for it, reaches the new.
- * `ref` and `prefetch` may be missing. Fields that a reader does not know are none of its business.
+ *
+ * A record changes by compare-and-swap only (`changeVolume` in volume-store.ts). Members that a reader does not know, at any depth, are
+ * none of its business: they stay in the object that it is given, and go back with it.
  */
 
 /** `pinned`: read-only, one version. `workspace`: writable, copy-on-write on a version. */
@@ -25,26 +31,59 @@ export interface Volume {
   readonly name: string;
   readonly kind: VolumeKind;
   readonly dataset: string;
-  /** The reference that was asked for; absent for the head of `main`. */
+  /** What `version` was looked up by when it was last looked up: a branch, a tag or a version; absent for the head of `main`. */
   readonly ref?: string;
-  /** What a node fetches when it stages the volume: `all`, or a glob over paths; absent for nothing. */
-  readonly prefetch?: string;
-  /** What that was when the volume was created. It stays when the branch moves on. */
+  /** What the volume was created from. */
+  readonly base: Digest;
+  /** What it has now: of a workspace, what was saved last; of a pinned volume, what is mounted next. */
   readonly version: Digest;
-  /** Of a workspace the room for changes, of a pinned volume its size, in bytes. */
+  /** Of a workspace, the version below the image of whoever holds it, or held it last. */
+  readonly lower?: Digest;
+  /** Versions that were there before, and that a pod may still have mounted; the newest last. */
+  readonly kept?: readonly Digest[];
+  /** Of a workspace the room for changes; of a pinned volume its size, as it was created or expanded. In bytes. */
   readonly capacityBytes: number;
+  /** What was asked for when it was created, which is what a repeated creation is compared with. */
+  readonly asked: Asked;
+  readonly settings: VolumeSettings;
+  /** What it was restored or cloned from. */
+  readonly source?: VolumeSource;
+  /** How often it was taken: only who has this one saves. */
+  readonly generation: number;
+  /** The node that may save to it; absent while no node does. */
+  readonly holder?: Holder;
+  /** Who held it before, and released it with all changes saved: it may go on with its image. */
+  readonly last?: NodeIdentity;
+  /** When `version` was last saved by a node: ISO 8601, UTC. */
+  readonly savedAt?: string;
+  /** Branches with changes of nodes that were no longer the holder; the newest last. */
+  readonly aside?: readonly string[];
   /** ISO 8601, UTC. */
   readonly created: string;
 }
 
+export interface Asked {
+  readonly ref?: string;
+  readonly capacityBytes: number;
+  readonly settings: VolumeSettings;
+}
+
+export interface VolumeSource {
+  readonly kind: 'snapshot' | 'volume';
+  readonly id: string;
+}
+
 const FORMAT = 1;
+
+/** Entries of `kept` and `aside` in a record: the oldest make room. */
+export const KEPT_LIMIT = 32;
 
 const PREFIX = 'volumes/';
 const SLOT = /^vol-[0-9a-f]{32}$/;
 const ID = /^(vol-[0-9a-f]{32})-[0-9a-f]{8}$/;
 
 /** The longest record, in bytes. */
-export const VOLUME_LIMIT = 16 * 1024;
+export const VOLUME_LIMIT = 32 * 1024;
 
 /** Where the record of a name is, below `volumes/`: one volume at a time. */
 export function slotOf(name: string): string {
@@ -69,8 +108,25 @@ export function volumeKey(slot: string): string {
   return `${PREFIX}${slot}`;
 }
 
+/** Versions that the record keeps, each once (dataset/pins.ts reads the same members). */
+export function pinnedBy({ version, base, lower, kept = [] }: Volume): Digest[] {
+  return [...new Set([version, base, ...(lower === undefined ? [] : [lower]), ...kept])];
+}
+
+/** Errors: InvalidError that names the field that cannot be recorded. */
 export function encodeVolume(volume: Volume): Buffer {
-  return Buffer.from(canonicalJson({ format: FORMAT, ...volume }), 'utf8');
+  const fields = { format: FORMAT, ...volume } as unknown as Fields;
+  const fault = faultOf(fields, volumeKey(slotOf(volume.name)));
+  if (fault !== undefined)
+    throw new InvalidError(`volume ${JSON.stringify(volume.id)} cannot be recorded: ${fault.field} is ${fault.value}`, {
+      facts: { volume: volume.id, field: fault.field },
+    });
+  const bytes = Buffer.from(canonicalJson(fields as Json), 'utf8');
+  if (bytes.length <= VOLUME_LIMIT) return bytes;
+  throw new InvalidError(
+    `volume ${JSON.stringify(volume.id)} cannot be recorded: its record has ${bytes.length} bytes, and may have ${VOLUME_LIMIT}`,
+    { facts: { volume: volume.id } },
+  );
 }
 
 /**
@@ -79,35 +135,104 @@ export function encodeVolume(volume: Volume): Buffer {
  */
 export function decodeVolume(bytes: Buffer, key: string): Volume {
   const fields = parseCanonicalJson(key, bytes);
-  const { format, id, name, kind, dataset, ref, prefetch, version, capacityBytes, created } = fields;
-  const check = (field: string, holds: boolean) => {
-    if (!holds)
-      throw new CorruptError(`${key} is damaged: ${field} is ${JSON.stringify(fields[field])}`, {
-        facts: { object: key, field },
-      });
-  };
-  check('format', format === FORMAT);
-  check('name', typeof name === 'string' && name !== '');
-  check(
-    'id',
-    typeof id === 'string' && slotOfId(id) === slotOf(name as string) && key === volumeKey(slotOf(name as string)),
-  );
-  check('kind', kind === 'pinned' || kind === 'workspace');
-  check('dataset', typeof dataset === 'string' && dataset !== '');
-  check('ref', ref === undefined || (typeof ref === 'string' && ref !== ''));
-  check('prefetch', prefetch === undefined || (typeof prefetch === 'string' && prefetch !== ''));
-  check('version', typeof version === 'string' && isDigest(version));
-  check('capacityBytes', Number.isSafeInteger(capacityBytes) && (capacityBytes as number) >= 0);
-  check('created', typeof created === 'string' && !Number.isNaN(Date.parse(created)));
-  return {
-    id,
-    name,
-    kind,
-    dataset,
-    ref,
-    ...(prefetch !== undefined && { prefetch }),
-    version,
-    capacityBytes,
-    created,
-  } as Volume;
+  const fault = faultOf(fields, key);
+  if (fault !== undefined)
+    throw new CorruptError(`${key} is damaged: ${fault.field} is ${fault.value}`, {
+      facts: { object: key, field: fault.field },
+    });
+  const { format: _, ...volume } = fields;
+  return volume as unknown as Volume;
+}
+
+type Fields = { readonly [member: string]: Json | undefined };
+type Rule = (value: Json) => boolean;
+interface Rules {
+  readonly [member: string]: Rule | Optional | Rules;
+}
+/** What may be missing. */
+class Optional {
+  readonly rule: Rule | Rules;
+  constructor(rule: Rule | Rules) {
+    this.rule = rule;
+  }
+}
+const optional = (rule: Rule | Rules) => new Optional(rule);
+
+const isText: Rule = (value) => typeof value === 'string' && value !== '';
+const isVersion: Rule = (value) => typeof value === 'string' && isDigest(value);
+const isCount: Rule = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
+const isMoment: Rule = (value) => typeof value === 'string' && !Number.isNaN(Date.parse(value));
+const isFlag: Rule = (value) => typeof value === 'boolean';
+const oneOf = (...words: readonly string[]): Rule => {
+  return (value) => words.includes(value as string);
+};
+const listOf = (rule: Rule): Rule => {
+  return (value) => Array.isArray(value) && value.length > 0 && value.length <= KEPT_LIMIT && value.every(rule);
+};
+
+const identityRules: Rules = { node: isText, instance: isText };
+const settingsRules: Rules = {
+  prefetch: optional(isText),
+  uid: optional(isCount),
+  gid: optional(isCount),
+  mode: optional((value) => isCount(value) && (value as number) <= 0o777),
+  deadline: optional(isCount),
+  autosave: optional(isCount),
+  bandwidth: optional(isCount),
+  retention: oneOf('drop', 'keep'),
+  follow: optional(isFlag),
+};
+const rules: Rules = {
+  kind: oneOf('pinned', 'workspace'),
+  dataset: isText,
+  ref: optional(isText),
+  base: isVersion,
+  version: isVersion,
+  lower: optional(isVersion),
+  kept: optional(listOf(isVersion)),
+  capacityBytes: isCount,
+  asked: { ref: optional(isText), capacityBytes: isCount, settings: settingsRules },
+  settings: settingsRules,
+  source: optional({ kind: oneOf('snapshot', 'volume'), id: isText }),
+  generation: isCount,
+  holder: optional({ ...identityRules, since: isMoment, unsaved: optional(isFlag) }),
+  last: optional(identityRules),
+  savedAt: optional(isMoment),
+  aside: optional(listOf(isText)),
+  created: isMoment,
+};
+
+interface Fault {
+  /** `holder.node`, say. */
+  readonly field: string;
+  /** As JSON. */
+  readonly value: string;
+}
+
+function faultOf(fields: Fields, key: string): Fault | undefined {
+  const { format, name, id } = fields;
+  const fault = (field: string): Fault => ({ field, value: String(JSON.stringify(fields[field])) });
+  if (format !== FORMAT) return fault('format');
+  if (typeof name !== 'string' || name === '') return fault('name');
+  const slot = slotOf(name);
+  if (typeof id !== 'string' || slotOfId(id) !== slot || key !== volumeKey(slot)) return fault('id');
+  return faultIn(fields, rules, '');
+}
+
+function faultIn(fields: Fields, rules: Rules, prefix: string): Fault | undefined {
+  for (const [member, rule] of Object.entries(rules)) {
+    const value = Object.hasOwn(fields, member) ? fields[member] : undefined;
+    const field = prefix + member;
+    if (value === undefined && rule instanceof Optional) continue;
+    const needed = rule instanceof Optional ? rule.rule : rule;
+    if (typeof needed === 'function') {
+      if (value === undefined || !needed(value)) return { field, value: String(JSON.stringify(value)) };
+    } else {
+      if (typeof value !== 'object' || value === null || Array.isArray(value))
+        return { field, value: String(JSON.stringify(value)) };
+      const fault = faultIn(value as Fields, needed as Rules, `${field}.`);
+      if (fault !== undefined) return fault;
+    }
+  }
+  return undefined;
 }

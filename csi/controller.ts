@@ -1,6 +1,13 @@
-import { readParameters, type Source, sourceName } from '../controller/parameters.ts';
+import { readMutable, readParameters, type VolumeParameters } from '../controller/parameters.ts';
 import { slotOf, slotOfId, type Volume } from '../controller/volume.ts';
-import { createVolume, deleteVolume, listVolumes, readVolume } from '../controller/volumes.ts';
+import {
+  createVolume,
+  deleteVolume,
+  differenceOf,
+  differingSetting,
+  listVolumes,
+  readVolume,
+} from '../controller/volumes.ts';
 import { InvalidError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { isExclusive, kindFor } from './access.ts';
@@ -53,10 +60,9 @@ export function createController({ repository, lock, discard }: ControllerParts)
       const name = requiredName(request.name, 'name');
       const kind = kindFor(request.volumeCapabilities);
       refuseSource(request);
-      refuseMutable(request.mutableParameters);
-      const source = readParameters(request.parameters);
+      const parameters = readParameters(request.parameters, { mutable: request.mutableParameters });
       const capacity = rangeOf(request.capacityRange);
-      const volume = await lock(slotOf(name), () => createVolume(repository, { name, kind, source, capacity }));
+      const volume = await lock(slotOf(name), () => createVolume(repository, { name, kind, ...parameters, capacity }));
       return { volume: messageOf(volume) };
     },
 
@@ -96,8 +102,9 @@ export function createController({ repository, lock, discard }: ControllerParts)
 function faultOf(volume: Volume, request: ValidateVolumeCapabilitiesRequest): string | undefined {
   try {
     for (const capability of request.volumeCapabilities) isExclusive(capability, volume.kind);
-    refuseMutable(request.mutableParameters);
-    if (Object.keys(request.parameters).length > 0) checkSource(volume, readParameters(request.parameters));
+    checkMutable(volume, request.mutableParameters);
+    if (Object.keys(request.parameters).length > 0)
+      checkParameters(volume, readParameters(request.parameters, { restored: true }));
     const context = contextOf(volume);
     for (const [key, value] of Object.entries(request.volumeContext)) {
       if (key in context && context[key] !== value)
@@ -110,25 +117,20 @@ function faultOf(volume: Volume, request: ValidateVolumeCapabilitiesRequest): st
   }
 }
 
-function checkSource(volume: Volume, source: Source): void {
-  if (volume.prefetch !== source.prefetch) {
-    throw new InvalidError(`the volume's prefetch is ${volume.prefetch ?? 'none'}, not ${source.prefetch ?? 'none'}`);
-  }
-  if (sourceName(volume) === sourceName(source)) return;
-  throw new InvalidError(`the volume was made from ${sourceName(volume)}, not ${sourceName(source)}`);
+function checkParameters(volume: Volume, { source, settings }: VolumeParameters): void {
+  const difference = differenceOf(volume, { kind: volume.kind, capacity: {}, source, settings, origin: volume.source });
+  if (difference !== undefined) throw new InvalidError(`the volume is another: ${difference}`);
+}
+
+/** What may change is compared with what holds now. */
+function checkMutable({ settings }: Volume, parameters: StringMap): void {
+  const difference = differingSetting(settings, { ...settings, ...readMutable(parameters).settings });
+  if (difference !== undefined) throw new InvalidError(`the volume is another: ${difference}`);
 }
 
 function refuseSource({ volumeContentSource }: CreateVolumeRequest): void {
   if (volumeContentSource === null) return;
   throw new InvalidError('volume_content_source is not served: name a dataset and a version by parameters');
-}
-
-function refuseMutable(parameters: StringMap): void {
-  const [key] = Object.keys(parameters);
-  if (key === undefined) return;
-  throw new InvalidError(`mutable parameter ${JSON.stringify(key)}: there are none that can change later`, {
-    facts: { parameter: key },
-  });
 }
 
 /** Zero says nothing about a bound. */
@@ -143,6 +145,7 @@ function messageOf(volume: Volume): VolumeMessage {
 }
 
 /** For people who look at the PersistentVolume; the record in the repository is what counts. */
-function contextOf({ dataset, version, kind, prefetch }: Volume): StringMap {
-  return { dataset, version, kind, ...(prefetch !== undefined && { prefetch }) };
+function contextOf({ dataset, base, kind, asked: { settings } }: Volume): StringMap {
+  // What it was created as: an answer is the same when it is repeated, whatever became of the volume since.
+  return { dataset, version: base, kind, ...(settings.prefetch !== undefined && { prefetch: settings.prefetch }) };
 }

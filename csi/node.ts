@@ -58,7 +58,7 @@ export function createNode({ nodeId, repository, service, lock }: NodeParts): No
       const stagingPath = absolutePath(request.stagingTargetPath, 'staging_target_path');
       requireCapability(request);
       await lock(id, async () => {
-        const { dataset, version, kind, capacityBytes, prefetch } = await readVolume(repository, id);
+        const { dataset, version, kind, capacityBytes, settings } = await readVolume(repository, id);
         isExclusive(request.volumeCapability, kind);
         await service.stage({
           volume: id,
@@ -66,7 +66,7 @@ export function createNode({ nodeId, repository, service, lock }: NodeParts): No
           version,
           kind,
           ...(kind === 'workspace' ? { capacityBytes } : {}),
-          ...(prefetch === undefined ? {} : { prefetch }),
+          ...(settings.prefetch === undefined ? {} : { prefetch: settings.prefetch }),
           stagingPath,
         });
       });

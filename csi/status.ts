@@ -2,6 +2,7 @@ import { status } from '@grpc/grpc-js';
 import { CapacityError } from '../controller/capacity.ts';
 import { PageError } from '../controller/volumes.ts';
 import { type ErrorKind, isErrno, LarderError } from '../dataset/errors.ts';
+import { VolumeHeldError } from '../dataset/volume-terms.ts';
 import { InUseError } from '../node/service-types.ts';
 import { PendingError, PreconditionError } from './errors.ts';
 
@@ -32,7 +33,8 @@ export function statusOf(error: unknown, method: string): CallStatus {
 
 function codeOf(error: unknown, method: string): status {
   if (error instanceof CapacityError) return status.OUT_OF_RANGE;
-  if (error instanceof InUseError || error instanceof PreconditionError) return status.FAILED_PRECONDITION;
+  if ([InUseError, VolumeHeldError, PreconditionError].some((kind) => error instanceof kind))
+    return status.FAILED_PRECONDITION;
   // "Start over" and "try again later" have the same code.
   if (error instanceof PendingError || error instanceof PageError) return status.ABORTED;
   if (error instanceof LarderError) {

@@ -34,12 +34,46 @@ describe('records of volumes and snapshots', () => {
     await record('volumes/vol-1', { version: sha256('a'), dataset: 'birds', name: 'pvc-1', later: { more: 1 } });
     await record('snapshots/snap-1', { version: sha256('b') });
     expect(await all()).toEqual([
-      { kind: 'volume', key: 'volumes/vol-1', version: sha256('a'), dataset: 'birds', name: 'pvc-1' },
-      { kind: 'snapshot', key: 'snapshots/snap-1', version: sha256('b'), dataset: undefined, name: undefined },
+      {
+        kind: 'volume',
+        key: 'volumes/vol-1',
+        version: sha256('a'),
+        versions: [sha256('a')],
+        dataset: 'birds',
+        name: 'pvc-1',
+      },
+      {
+        kind: 'snapshot',
+        key: 'snapshots/snap-1',
+        version: sha256('b'),
+        versions: [sha256('b')],
+        dataset: undefined,
+        name: undefined,
+      },
     ]);
     expect((await pinsOfDataset({ bucket }, 'birds')).map(({ key }) => key)).toEqual(['volumes/vol-1']);
     expect(await pinsOfDataset({ bucket }, 'fish')).toEqual([]);
   });
+
+  it('pin what their content is based on and mounted above too, each once', async () => {
+    const [version, base, lower, old] = ['a', 'b', 'c', 'd'].map(sha256) as string[] as [
+      string,
+      string,
+      string,
+      string,
+    ];
+    await record('volumes/vol-1', { version, base, lower, kept: [old, base] });
+    await record('volumes/vol-2', { version, base: version, lower: version });
+    expect((await all()).map(({ versions }) => versions)).toEqual([[version, base, lower, old], [version]]);
+  });
+
+  it.each([{ base: 'x' }, { lower: 1 }, { kept: ['x'] }, { kept: { a: 1 } }] as Record<string, Json>[])(
+    'are named where one of those is no version: %j',
+    async (fault) => {
+      await record('volumes/vol-1', { version: sha256('a'), ...fault });
+      await expect(all()).rejects.toThrow(/volumes\/vol-1 .* does not tell which version/);
+    },
+  );
 
   it('are named where they do not tell what they pin', async () => {
     await record('volumes/vol-1', { dataset: 'birds' });

@@ -1,23 +1,29 @@
 import { readObject } from './bucket/read-object.ts';
 import { type Digest, isDigest } from './digest.ts';
 import { CorruptError, NotFoundError } from './errors.ts';
-import { parseCanonicalJson } from './format/canonical-json.ts';
+import { type Json, parseCanonicalJson } from './format/canonical-json.ts';
 import { mapAhead } from './map-ahead.ts';
 import type { Repository } from './repository.ts';
 
-/** A record that keeps a version alive, whatever names it has: of a volume or of a snapshot. */
+/** A record that keeps versions alive, whatever names they have: of a volume or of a snapshot. */
 export interface Pin {
   readonly kind: 'volume' | 'snapshot';
   /** The record's. */
   readonly key: string;
+  /** What the record is of now. */
   readonly version: Digest;
+  /** All that it keeps, `version` first, none twice. */
+  readonly versions: readonly Digest[];
   /** The dataset that the record tells of, if it does. */
   readonly dataset: string | undefined;
   /** What its owner calls it, if the record tells. */
   readonly name: string | undefined;
 }
 
-/** Where records lie that pin a version: canonical JSON with the version's id as the member `version`, whatever else they hold. */
+/**
+ * Where records lie that pin versions: canonical JSON with a version's id as the member `version`, and perhaps others as `base` (what the
+ * first changes were made to), `lower` (what is mounted below changes now) and in the list `kept`; whatever else they hold.
+ */
 const PINNING = [
   ['volumes/', 'volume'],
   ['snapshots/', 'snapshot'],
@@ -69,11 +75,17 @@ async function readPin(
     if (error instanceof NotFoundError) return undefined;
     throw error;
   }
-  const { version, dataset, name } = parseCanonicalJson(key, bytes);
-  if (typeof version !== 'string' || !isDigest(version))
-    throw new CorruptError(`${key} in ${bucket.name} is damaged: it does not tell which version it keeps`, {
-      facts: { object: key, field: 'version' },
+  const { version, base, lower, kept = [], dataset, name } = parseCanonicalJson(key, bytes);
+  const digest = (field: string, value: Json | undefined): Digest => {
+    if (typeof value === 'string' && isDigest(value)) return value;
+    throw new CorruptError(`${key} in ${bucket.name} is damaged: it does not tell which version it keeps (${field})`, {
+      facts: { object: key, field },
     });
+  };
+  const versions = new Set([digest('version', version)]);
+  if (base !== undefined) versions.add(digest('base', base));
+  if (lower !== undefined) versions.add(digest('lower', lower));
+  for (const each of Array.isArray(kept) ? kept : [kept]) versions.add(digest('kept', each));
   const text = (value: unknown) => (typeof value === 'string' ? value : undefined);
-  return { kind, key, version, dataset: text(dataset), name: text(name) };
+  return { kind, key, version: version as Digest, versions: [...versions], dataset: text(dataset), name: text(name) };
 }

@@ -34,7 +34,8 @@ export async function* readRoots(repository: Repository, signal?: AbortSignal): 
     }
   });
   for await (const root of refs) if (root !== undefined) yield root;
-  for await (const { key, version } of readPins(repository, { signal })) yield { kind: 'pin', key, version };
+  for await (const { key, versions } of readPins(repository, { signal }))
+    for (const version of versions) yield { kind: 'pin', key, version };
 }
 
 export interface Reprieve {

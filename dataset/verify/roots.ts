@@ -51,8 +51,8 @@ export async function* rootsOf(
   }
   if (names !== undefined) return;
   try {
-    for await (const { key, version, dataset = '' } of readPins(repository, { signal }))
-      yield { dataset, ref: key, version };
+    for await (const { key, versions, dataset = '' } of readPins(repository, { signal }))
+      for (const version of versions) yield { dataset, ref: key, version };
   } catch (error) {
     const key = error instanceof CorruptError ? error.facts.object : undefined;
     if (typeof key !== 'string') throw error;

@@ -197,7 +197,7 @@ describe('a volume', () => {
     ['a block device', { volumeCapabilities: [{ block: {}, accessMode: { mode: 1 } }] }, /Filesystem/],
     ['no dataset', { parameters: {} }, /"dataset": it is missing/],
     ['an unknown parameter', { parameters: { dataset: 'birds', branch: 'main' } }, /"branch".*dataset.*version/],
-    ['a mutable parameter', { mutableParameters: { autosave: '5s' } }, /"autosave"/],
+    ['a mutable parameter that cannot change', { mutableParameters: { uid: '5' } }, /"uid".*settled/],
     ['a snapshot as source', { volumeContentSource: { snapshot: { snapshotId: 's' } } }, /volume_content_source/],
     [
       'a size beyond 2^53',
