@@ -1,0 +1,255 @@
+import { closeSync, mkdirSync, openSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { type ByteString, bytesOf } from '../../dataset/byte-string.ts';
+import { type Change, type CommitOptions, commitChanges } from '../../dataset/commit.ts';
+import type { Content } from '../../dataset/entry.ts';
+import { CorruptError, isErrno } from '../../dataset/errors.ts';
+import type { Version } from '../../dataset/version.ts';
+import { syncfs } from '../../system/calls.ts';
+import { baseTree } from '../base-tree.ts';
+import { mountAt } from '../mount-table.ts';
+import { cloneImage, cloneNames, mountClone } from '../snapshot.ts';
+import { unmountAndRemove } from '../unmount.ts';
+import { type SeenName, type UpperOptions, upperChanges } from '../upper.ts';
+import { deltaChanges, NeedsWholeWalk } from './delta.ts';
+import { factsOf, findChanges, type InodeChanges, isRacy, noFacts } from './facts.ts';
+import type { Draft, SaveIndex } from './index.ts';
+
+/** A mounted workspace. */
+export interface SavePlace {
+  readonly file: string;
+  /** Where its filesystem is mounted. */
+  readonly at: string;
+}
+
+export interface SaveOptions {
+  readonly place: SavePlace;
+  /** The version below the workspace. */
+  readonly lower: Version;
+  /** The version that this workspace was last saved as; undefined where it never was. */
+  readonly last?: Version;
+  readonly index: SaveIndex;
+  /** How the version is made; its parents are the version below or the last snapshot, never an earlier save. */
+  readonly commit: Pick<
+    CommitOptions,
+    'repository' | 'dataset' | 'author' | 'message' | 'meta' | 'parents' | 'pool' | 'onProgress'
+  >;
+  readonly onSkip?: UpperOptions['onSkip'];
+  readonly signal?: AbortSignal;
+}
+
+export interface SaveResult {
+  /**
+   * `idle`: the filesystem's log tells that nothing was done since the last save. `unchanged`: the tree is that of the last save, or of the version
+   * below. `created`: a version was stored, which has no name yet.
+   */
+  readonly outcome: 'idle' | 'unchanged' | 'created';
+  /** What the workspace holds: the new version, the last one, or the one below. */
+  readonly version: Version;
+  /** Whether the whole upper layer was gone through, or only what changed. */
+  readonly walk: 'none' | 'changes' | 'whole';
+  readonly cloneMilliseconds: number;
+  /** How long writers waited, in milliseconds. */
+  readonly pauseMilliseconds: number;
+  readonly inodesSeen: number;
+  readonly filesRead: number;
+  readonly bytesRead: number;
+  /**
+   * To be called once the version has its name (`created`), so that the next save builds on it. Without it, the next save goes through
+   * all of the upper layer.
+   */
+  readonly keep: () => void;
+}
+
+const nothing = { cloneMilliseconds: 0, pauseMilliseconds: 0, inodesSeen: 0, filesRead: 0, bytesRead: 0, keep() {} };
+
+/**
+ * Saves what a workspace holds as a version without a name, while it is written to. The work is in proportion to what was changed since the last
+ * save that was kept (docs/decisions/saves.md); without one that fits, the whole upper layer is gone through, and of files that the index
+ * knows nothing is read either.
+ */
+export async function saveWorkspace(options: SaveOptions): Promise<SaveResult> {
+  const { place, lower, last, index, signal } = options;
+  const filesystem = openSync(place.at, 'r');
+  try {
+    await syncfs(filesystem);
+    const logged = endOfLog(place.at);
+    const state = index.state();
+    const fits = state?.lower === lower.root && state.version === (last ?? lower).id;
+    if (fits && logged !== undefined && state.logged === logged)
+      return { ...nothing, outcome: 'idle', version: last ?? lower, walk: 'none' };
+
+    const { clone, at } = cloneNames(place);
+    try {
+      const cut = BigInt(Date.now()) * 1_000_000n;
+      const started = performance.now();
+      const { pauseMilliseconds } = await cloneImage({ ...place, clone, freeze: false, signal });
+      const cloneMilliseconds = performance.now() - started;
+      const found = fits ? await findChanges(filesystem, index.facts(), signal) : undefined;
+      const save = new Save(options, { clone, at, cut, logged });
+      const about = { cloneMilliseconds, pauseMilliseconds };
+      if (found && !found.linked && found.changed.size === 0) {
+        index.setLogged(logged);
+        const inodesSeen = found.inodes;
+        return { ...nothing, ...about, outcome: 'unchanged', version: last ?? lower, walk: 'changes', inodesSeen };
+      }
+      return { ...(await save.run(found)), ...about };
+    } finally {
+      await unmountAndRemove(at);
+      rmSync(clone, { force: true });
+    }
+  } finally {
+    closeSync(filesystem);
+  }
+}
+
+interface Cut {
+  readonly clone: string;
+  /** Where the clone is mounted. */
+  readonly at: string;
+  /** Nanoseconds since 1970, before the cut. */
+  readonly cut: bigint;
+  readonly logged: string | undefined;
+}
+
+/** One save, from a clone on. */
+class Save {
+  readonly #options: SaveOptions;
+  readonly #cut: Cut;
+
+  constructor(options: SaveOptions, cut: Cut) {
+    this.#options = options;
+    this.#cut = cut;
+  }
+
+  async run(found: InodeChanges | undefined) {
+    const { clone, at } = this.#cut;
+    mkdirSync(at, { mode: 0o700 });
+    const upper = bytesOf(await mountClone({ clone, at }));
+    if (found && !found.linked) {
+      try {
+        return await this.#commit(upper, found);
+      } catch (error) {
+        if (!(error instanceof NeedsWholeWalk)) throw error;
+      }
+    }
+    try {
+      return await this.#commit(upper, undefined);
+    } catch (error) {
+      // What the index knows of may have been collected since.
+      if (!(error instanceof CorruptError) || error.facts.chunk === undefined) throw error;
+      this.#options.index.clear();
+      return await this.#commit(upper, undefined);
+    }
+  }
+
+  /** @param found what changed since the last save; undefined for a walk of all */
+  async #commit(upper: ByteString, found: InodeChanges | undefined) {
+    const { lower, last, index, commit, onSkip, signal } = this.#options;
+    const seen = new Seen(index.draft(), this.#cut.cut);
+    const walk: UpperOptions = {
+      upper,
+      base: baseTree(commit.repository, lower.root, signal),
+      known: (file) => index.known(file),
+      onSeen: (name) => seen.add(name),
+      onSkip,
+      signal,
+    };
+    let changes: AsyncIterable<Change[]>;
+    if (found === undefined) changes = upperChanges(walk);
+    else {
+      const { root } = index.state()!;
+      changes = deltaChanges({ ...walk, index, root, changed: found.changed, draft: seen.draft });
+    }
+    const before = last ?? lower;
+    const { outcome, version, read } = await commitChanges({
+      ...commit,
+      base: found === undefined ? lower : before,
+      same: before,
+      changes,
+      onChanges: (batch) => {
+        for (const change of batch) {
+          if (change.kind === 'put' && change.entry.type === 'file')
+            seen.contentOf(change.entry.path, change.entry.content);
+        }
+      },
+      signal,
+    });
+    const root = seen.root ?? index.state()!.root;
+    const logged = seen.racy ? undefined : this.#cut.logged;
+    const keep = () => index.keep({ lower: lower.root, version: version.id, root, logged }, found === undefined);
+    // It has its name already.
+    if (outcome === 'unchanged') keep();
+    return {
+      outcome,
+      version,
+      walk: found === undefined ? ('whole' as const) : ('changes' as const),
+      inodesSeen: found?.inodes ?? seen.count,
+      filesRead: read.files,
+      bytesRead: read.bytes,
+      keep: outcome === 'unchanged' ? nothing.keep : keep,
+    };
+  }
+}
+
+/** Notes what a walk comes by, and the contents of files once they are read. */
+class Seen {
+  readonly draft: Draft;
+  root: number | undefined;
+  /** Something may change after the cut without another change time. */
+  racy = false;
+  count = 0;
+  readonly #cut: bigint;
+  /** Files that are being read. */
+  readonly #reading = new Map<ByteString, SeenName>();
+
+  constructor(draft: Draft, cut: bigint) {
+    this.draft = draft;
+    this.#cut = cut;
+  }
+
+  add(seen: SeenName): void {
+    const { parent, name, file, path, content } = seen;
+    this.count += 1;
+    const inode = Number(file.status.ino);
+    if (parent === undefined) this.root = inode;
+    else {
+      const { kind } = file;
+      const isPlain = kind === 'file' || kind === 'directory' || kind === 'whiteout';
+      this.draft.name(Number(parent), name, inode, isPlain ? kind : 'other');
+    }
+    if (file.kind === 'whiteout') return;
+    if (file.kind === 'file' && !file.metacopy && content === undefined) this.#reading.set(path, seen);
+    else this.#inode(seen, content);
+  }
+
+  contentOf(path: ByteString, content: Content): void {
+    const seen = this.#reading.get(path);
+    if (seen === undefined) return;
+    this.#reading.delete(path);
+    this.#inode(seen, content);
+  }
+
+  #inode({ file, base }: SeenName, content: Content | undefined): void {
+    const racy = isRacy(file.status, this.#cut);
+    if (racy) this.racy = true;
+    const facts = racy ? noFacts() : factsOf(file.status);
+    const links = file.kind === 'file' ? Number(file.status.nlink) : 1;
+    this.draft.inode(Number(file.status.ino), { facts, links, base, content });
+  }
+}
+
+/**
+ * Where XFS's log ends: it goes on with each change that is not one of a file's data alone, and those change a time first. After a sync, all changes
+ * are in it. Undefined where the kernel does not tell.
+ */
+function endOfLog(at: string): string | undefined {
+  const device = mountAt(realpathSync(at))?.source;
+  if (device === undefined) return undefined;
+  const name = device.slice(device.lastIndexOf('/') + 1);
+  try {
+    return readFileSync(`/sys/fs/xfs/${name}/log/log_head_lsn`, 'latin1').trim();
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}
