@@ -74,8 +74,13 @@ export function cloneWorkspace(options: CloneMember & PauseOptions): Promise<Clo
   return cloneImage({ ...options, freeze: false });
 }
 
-/** Undefined where there is no reflink. */
-async function cloneUnfrozen({ file, at, clone, signal }: CloneOptions): Promise<Clone | undefined> {
+/** `cloneImage` where nothing has to be frozen for it; undefined, and no clone, where the image's filesystem has no reflink. */
+export async function cloneUnfrozen({
+  file,
+  at,
+  clone,
+  signal,
+}: CloneMember & Pick<PauseOptions, 'signal'>): Promise<Clone | undefined> {
   using member = new OpenMember({ file, at, clone });
   try {
     await member.sync();

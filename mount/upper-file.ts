@@ -2,6 +2,7 @@ import { type BigIntStats, lstatSync, readdirSync, readlinkSync } from 'node:fs'
 
 import { type ByteString, fromBuffer } from '../dataset/byte-string.ts';
 import type { Xattr } from '../dataset/entry.ts';
+import { isErrno } from '../dataset/errors.ts';
 import { DeepPaths, fsPath } from '../dataset/import/deep-path.ts';
 import { joinPath } from '../dataset/path.ts';
 import { lgetxattr, llistxattr } from '../system/calls.ts';
@@ -28,11 +29,16 @@ const WHITEOUT = 'trusted.overlay.whiteout';
 /** Reads an upper directory, whose paths may be longer than the kernel takes. */
 export class UpperReader implements Disposable {
   readonly #root: ByteString;
+  readonly #live: boolean;
   readonly #deep = new DeepPaths();
 
-  /** @param root absolute */
-  constructor(root: ByteString) {
+  /**
+   * @param root absolute
+   * @param live names may go while they are looked at
+   */
+  constructor(root: ByteString, live = false) {
     this.#root = root;
+    this.#live = live;
   }
 
   absolute(path: ByteString): ByteString {
@@ -41,8 +47,13 @@ export class UpperReader implements Disposable {
 
   /** The names in a directory, in byte order. */
   list(path: ByteString): ByteString[] {
-    const names = readdirSync(this.#reach(path), { encoding: 'latin1' }) as ByteString[];
+    const names = this.#gone(() => readdirSync(this.#reach(path), { encoding: 'latin1' }) as ByteString[]) ?? [];
     return names.sort((a, b) => (a < b ? -1 : 1));
+  }
+
+  /** Undefined where there is none, if that may be. */
+  look(path: ByteString): UpperFile | undefined {
+    return this.#gone(() => this.examine(path));
   }
 
   examine(path: ByteString): UpperFile {
@@ -77,8 +88,19 @@ export class UpperReader implements Disposable {
     };
   }
 
-  linkTarget(path: ByteString): ByteString {
-    return fromBuffer(readlinkSync(this.#reach(path), { encoding: 'buffer' }));
+  /** Undefined where it is none any more. */
+  linkTarget(path: ByteString): ByteString | undefined {
+    return this.#gone(() => fromBuffer(readlinkSync(this.#reach(path), { encoding: 'buffer' })));
+  }
+
+  #gone<Result>(look: () => Result): Result | undefined {
+    try {
+      return look();
+    } catch (error) {
+      // EINVAL: no symbolic link any more.
+      if (this.#live && ['ENOENT', 'ENOTDIR', 'EINVAL'].some((code) => isErrno(error, code))) return undefined;
+      throw error;
+    }
   }
 
   #reach(path: ByteString): string | Buffer {

@@ -10,6 +10,8 @@ import { type UpperFile, UpperReader } from './upper-file.ts';
 export interface UpperOptions {
   /** The absolute path of the upper directory, which nobody writes to: of an unmounted workspace or of a clone. */
   readonly upper: ByteString;
+  /** Somebody writes to it after all: what goes before it is looked at was never there, and what comes may be missed. */
+  readonly live?: boolean;
   readonly base: BaseTree;
   /** The content of a file with data, if it is known by what its inode tells: then it is not read. */
   readonly known?: (file: UpperFile) => Content | undefined;
@@ -55,7 +57,7 @@ const BATCH = 256;
  */
 export async function* upperChanges(options: UpperOptions): AsyncGenerator<Change[]> {
   const { signal } = options;
-  using reader = new UpperReader(options.upper);
+  using reader = new UpperReader(options.upper, options.live);
   const walk = new Walk(options, reader);
   await walk.start();
   yield* allOf(walk, signal);
@@ -180,7 +182,8 @@ class Walk {
   }
 
   async #entry(frame: Frame, name: ByteString): Promise<void> {
-    await this.#examined(frame, name, this.#reader.examine(joinPath(frame.path, name)));
+    const file = this.#reader.look(joinPath(frame.path, name));
+    if (file !== undefined) await this.#examined(frame, name, file);
   }
 
   async #examined(frame: Frame, name: ByteString, file: UpperFile, anew = false): Promise<void> {
@@ -195,6 +198,7 @@ class Walk {
     if (file.kind === 'file') return this.#file(path, file, frame, name);
     if (file.kind === 'symlink') {
       const target = this.#reader.linkTarget(path);
+      if (target === undefined) return;
       this.changes.push({ kind: 'put', entry: { type: 'symlink', path, ...metadataOf(file), target } });
       return;
     }

@@ -30,7 +30,7 @@ const BATCH = 256;
  * What is seen is told to `onSeen`, and names that went to the draft.
  */
 export async function* deltaChanges(options: DeltaOptions): AsyncGenerator<Change[]> {
-  using reader = new UpperReader(options.upper);
+  using reader = new UpperReader(options.upper, options.live);
   const delta = new Delta(options, reader);
   const changes: Change[] = [];
   for await (const batch of delta.run()) {

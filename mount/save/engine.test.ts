@@ -80,7 +80,8 @@ interface Workspace {
   fullRoot(): Promise<string>;
 }
 
-async function workspaceOn(fill: (directory: string) => void): Promise<Workspace> {
+/** @param cache where its image is: with reflink, if not said */
+async function workspaceOn(fill: (directory: string) => void, cache = disk.directory): Promise<Workspace> {
   count += 1;
   const at = (name: string) => join(dir, String(count), name);
   for (const name of ['plain', 'objects', 'wait', 'late', 'fault', 'image', 'target', 'disk'])
@@ -92,7 +93,7 @@ async function workspaceOn(fill: (directory: string) => void): Promise<Workspace
   const { version: lower } = await importDirectory({ ...common, source: at('plain'), branch: 'main' });
   await writeImage({ entries: [base], file: at('tree.erofs') });
   await mountImage({ file: at('tree.erofs'), at: at('image') });
-  const place = { file: join(disk.directory, `${count}.xfs`), at: at('disk') };
+  const place = { file: join(cache, `${count}.xfs`), at: at('disk') };
   await createWorkspaceImage({ file: place.file, capacity: MIN_WORKSPACE_BYTES });
   const writable = await mountWorkspace({ ...place, root: base[0] as DirectoryEntry });
   const [image, objects, wait, late, fault] = [at('image'), at('objects'), at('wait'), at('late'), at('fault')];
@@ -311,6 +312,49 @@ for line in sys.stdin:
     expect(dump(await entriesOf(version.root), { times: true, links: true })).toEqual(
       dump(scanTree(target), { times: true, links: true }),
     );
+  });
+});
+
+describe.skipIf(!canMount)('a save of a workspace whose disk has no reflink', () => {
+  it('reads the workspace itself: right when it rests, and it goes on while it does not', async () => {
+    await using ext4 = await smallDisk({ type: 'ext4', bytes: 600 * 2 ** 20 });
+    const { target, save, fullRoot } = await workspaceOn(fillSmall, ext4.directory);
+    writeFileSync(join(target, 'big'), Buffer.alloc(20 << 20, 'b'));
+    const random = randomOf(7);
+    const editor = new Editor(random, [target], ['link']);
+    for (let round = 0; round < 4; round += 1) {
+      for (let i = 0; i < 10; i += 1) editor.edit();
+      await settle();
+      const result = await save();
+      expect(result.version.root).toBe(await fullRoot());
+      if (round > 0) expect(result.walk).toBe('changes');
+    }
+    const program = `
+      import { appendFileSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+      process.chdir(process.argv[1]);
+      for (let i = 0; ; i += 1) {
+        const at = 'w' + (i % 50);
+        rmSync(at, { recursive: true, force: true });
+        mkdirSync(at);
+        for (let j = 0; j < 3; j += 1) writeFileSync(at + '/' + j, String(i).repeat(300));
+        if (i % 5 === 0) { rmSync('moved', { recursive: true, force: true }); renameSync(at, 'moved'); }
+        appendFileSync('big', 'x');
+      }`;
+    const writer = spawn(process.execPath, ['--input-type=module', '-e', program, target], { stdio: 'inherit' });
+    try {
+      await sleep(300);
+      for (let round = 0; round < 4; round += 1) {
+        const { version } = await save();
+        // It is never read whole, and never lost for that.
+        expect((await entriesOf(version.root)).map(({ path }) => path)).toContain('big');
+      }
+    } finally {
+      writer.kill('SIGKILL');
+      await once(writer, 'exit');
+    }
+    const { version } = await save();
+    expect(version.root).toBe(await fullRoot());
+    await cleanLeftovers(dir);
   });
 });
 

@@ -1,13 +1,14 @@
 import { closeSync, mkdirSync, openSync, readFileSync, realpathSync, rmSync } from 'node:fs';
-import { type ByteString, bytesOf } from '../../dataset/byte-string.ts';
+import { join } from 'node:path';
+import { type ByteString, bytesOf, textOf } from '../../dataset/byte-string.ts';
 import { type Change, type CommitOptions, commitChanges } from '../../dataset/commit.ts';
 import type { Content } from '../../dataset/entry.ts';
-import { CorruptError, isErrno } from '../../dataset/errors.ts';
+import { ConflictError, CorruptError, isErrno } from '../../dataset/errors.ts';
 import type { Version } from '../../dataset/version.ts';
 import { syncfs } from '../../system/calls.ts';
 import { baseTree } from '../base-tree.ts';
 import { mountAt } from '../mount-table.ts';
-import { cloneImage, cloneNames, mountClone } from '../snapshot.ts';
+import { cloneNames, cloneUnfrozen, mountClone } from '../snapshot.ts';
 import { unmountAndRemove } from '../unmount.ts';
 import { type SeenName, type UpperOptions, upperChanges } from '../upper.ts';
 import { deltaChanges, NeedsWholeWalk } from './delta.ts';
@@ -66,6 +67,9 @@ const nothing = { cloneMilliseconds: 0, pauseMilliseconds: 0, inodesSeen: 0, fil
  * Saves what a workspace holds as a version without a name, while it is written to. The work is in proportion to what was changed since the last
  * save that was kept (docs/decisions/saves.md); without one that fits, the whole upper layer is gone through, and of files that the index
  * knows nothing is read either.
+ *
+ * The version is what a power cut at one moment would leave, where the image's filesystem has reflink. Elsewhere files are read while they may be
+ * written: each is one that was there, but not all of one moment, and one that never rests is left as it was last.
  */
 export async function saveWorkspace(options: SaveOptions): Promise<SaveResult> {
   const { place, lower, last, index, signal } = options;
@@ -82,16 +86,23 @@ export async function saveWorkspace(options: SaveOptions): Promise<SaveResult> {
     try {
       const cut = BigInt(Date.now()) * 1_000_000n;
       const started = performance.now();
-      const { pauseMilliseconds } = await cloneImage({ ...place, clone, freeze: false, signal });
+      const cloned = await cloneUnfrozen({ ...place, clone, signal });
       const cloneMilliseconds = performance.now() - started;
+      const pauseMilliseconds = cloned?.pauseMilliseconds ?? 0;
+      // After the cut, so that it tells at least of what is in the clone.
       const found = fits ? await findChanges(filesystem, index.facts(), signal) : undefined;
-      const save = new Save(options, { clone, at, cut, logged });
       const about = { cloneMilliseconds, pauseMilliseconds };
       if (found && !found.linked && found.changed.size === 0) {
         index.setLogged(logged);
         const inodesSeen = found.inodes;
         return { ...nothing, ...about, outcome: 'unchanged', version: last ?? lower, walk: 'changes', inodesSeen };
       }
+      let upper = join(place.at, 'upper');
+      if (cloned) {
+        mkdirSync(at, { mode: 0o700 });
+        upper = await mountClone({ clone, at });
+      }
+      const save = new Save(options, { upper: bytesOf(upper), live: cloned === undefined, cut, logged });
       return { ...(await save.run(found)), ...about };
     } finally {
       await unmountAndRemove(at);
@@ -102,10 +113,13 @@ export async function saveWorkspace(options: SaveOptions): Promise<SaveResult> {
   }
 }
 
+/** So many files are left out of a save at most. */
+const BUSY_FILES = 16;
+
 interface Cut {
-  readonly clone: string;
-  /** Where the clone is mounted. */
-  readonly at: string;
+  /** The upper directory to read: the clone's, or, where there is no reflink, the one that is written to. */
+  readonly upper: ByteString;
+  readonly live: boolean;
   /** Nanoseconds since 1970, before the cut. */
   readonly cut: bigint;
   readonly logged: string | undefined;
@@ -115,6 +129,7 @@ interface Cut {
 class Save {
   readonly #options: SaveOptions;
   readonly #cut: Cut;
+  readonly #busy = new Set<ByteString>();
 
   constructor(options: SaveOptions, cut: Cut) {
     this.#options = options;
@@ -122,32 +137,71 @@ class Save {
   }
 
   async run(found: InodeChanges | undefined) {
-    const { clone, at } = this.#cut;
-    mkdirSync(at, { mode: 0o700 });
-    const upper = bytesOf(await mountClone({ clone, at }));
     if (found && !found.linked) {
       try {
-        return await this.#commit(upper, found);
+        return await this.#patiently(found);
       } catch (error) {
         if (!(error instanceof NeedsWholeWalk)) throw error;
       }
     }
     try {
-      return await this.#commit(upper, undefined);
+      return await this.#patiently(undefined);
     } catch (error) {
       // What the index knows of may have been collected since.
       if (!(error instanceof CorruptError) || error.facts.chunk === undefined) throw error;
       this.#options.index.clear();
-      return await this.#commit(upper, undefined);
+      return await this.#patiently(undefined);
+    }
+  }
+
+  /** Leaves out files that are written to all the time, where they are read while they are written. */
+  async #patiently(found: InodeChanges | undefined) {
+    for (;;) {
+      try {
+        return await this.#commit(found);
+      } catch (error) {
+        const { upper, live } = this.#cut;
+        const path = error instanceof ConflictError ? error.facts.path : undefined;
+        if (!live || typeof path !== 'string' || this.#busy.size === BUSY_FILES) throw error;
+        // A name that is no text is shown otherwise than it is.
+        const name = bytesOf(path).slice(upper.length + 1) as ByteString;
+        if (!path.startsWith(textOf(upper)) || this.#busy.has(name)) throw error;
+        this.#busy.add(name);
+      }
+    }
+  }
+
+  /** Files that are busy are what they were in the last save, or not there yet. */
+  async *#withoutBusy(changes: AsyncIterable<Change[]>): AsyncGenerator<Change[]> {
+    const { last, lower, commit, signal } = this.#options;
+    const before = baseTree(commit.repository, (last ?? lower).root, signal);
+    for await (const batch of changes) {
+      const rest: Change[] = [];
+      for (const change of batch) {
+        if (change.kind !== 'read' || !this.#busy.has(change.file.path)) {
+          rest.push(change);
+          continue;
+        }
+        const entry = await before.find(change.file.path);
+        if (entry?.type !== 'file') continue;
+        const { link: _, ...alone } = entry;
+        rest.push({
+          kind: 'put',
+          entry: change.file.link === undefined ? alone : { ...alone, link: change.file.link },
+        });
+      }
+      yield rest;
     }
   }
 
   /** @param found what changed since the last save; undefined for a walk of all */
-  async #commit(upper: ByteString, found: InodeChanges | undefined) {
+  async #commit(found: InodeChanges | undefined) {
     const { lower, last, index, commit, onSkip, signal } = this.#options;
     const seen = new Seen(index.draft(), this.#cut.cut);
+    const { upper, live } = this.#cut;
     const walk: UpperOptions = {
       upper,
+      live,
       base: baseTree(commit.repository, lower.root, signal),
       known: (file) => index.known(file),
       onSeen: (name) => seen.add(name),
@@ -165,7 +219,7 @@ class Save {
       ...commit,
       base: found === undefined ? lower : before,
       same: before,
-      changes,
+      changes: this.#busy.size === 0 ? changes : this.#withoutBusy(changes),
       onChanges: (batch) => {
         for (const change of batch) {
           if (change.kind === 'put' && change.entry.type === 'file')
@@ -176,7 +230,11 @@ class Save {
     });
     const root = seen.root ?? index.state()!.root;
     const logged = seen.racy ? undefined : this.#cut.logged;
-    const keep = () => index.keep({ lower: lower.root, version: version.id, root, logged }, found === undefined);
+    // What was left out is not known to the index, and looked for again.
+    const keep =
+      this.#busy.size > 0
+        ? nothing.keep
+        : () => index.keep({ lower: lower.root, version: version.id, root, logged }, found === undefined);
     // It has its name already.
     if (outcome === 'unchanged') keep();
     return {
