@@ -10,7 +10,8 @@ import { sha256 } from '../dataset/digest.ts';
 import type { DirectoryEntry } from '../dataset/entry.ts';
 import { canMount } from '../test/support/privilege.ts';
 import { type SmallDisk, smallDisk } from '../test/support/small-disk.ts';
-import { type CloneMember, cloneImage, cloneNames, cloneTogether, mountClone } from './snapshot.ts';
+import { loopDevicesOf } from './loop.ts';
+import { type CloneMember, cloneImage, cloneNames, cloneTogether, mountClone, removeClones } from './snapshot.ts';
 import { cleanLeftovers, unmountAndRemove } from './unmount.ts';
 import { createWorkspaceImage, MIN_WORKSPACE_BYTES, mountWorkspace } from './workspace.ts';
 
@@ -128,6 +129,24 @@ describe.skipIf(!canMount)('a clone of a live workspace', () => {
       await once(writer, 'exit');
     }
     expect(checked).toBeGreaterThan(100);
+  });
+
+  it('and its mount are removed where the process that made them was killed, and no other’s', async () => {
+    const { file, at } = await workspace();
+    const names = cloneNames({ file, at });
+    await cloneImage({ file, at, clone: names.clone, freeze: false });
+    mkdirSync(names.at);
+    await mountClone({ clone: names.clone, at: names.at });
+    const other = cloneNames({ file: `${file}.b`, at: `${at}.b` });
+    writeFileSync(other.clone, '');
+    await removeClones({ file, at });
+    expect([names.at, names.clone, other.clone, file].map((path) => existsSync(path))).toEqual([
+      false,
+      false,
+      true,
+      true,
+    ]);
+    expect(loopDevicesOf(file)).toHaveLength(1);
   });
 
   it('is frozen where that is asked for', async () => {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, readdirSync, rmSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { ConflictError, isErrno, UnavailableError } from '../dataset/errors.ts';
 import {
@@ -15,6 +15,7 @@ import {
 } from '../system/calls.ts';
 import { attachLoop } from './loop.ts';
 import { startThawGuard, thawIfFrozen } from './snapshot-guard.ts';
+import { unmountAndRemove } from './unmount.ts';
 
 export { thawLeftover } from './snapshot-guard.ts';
 
@@ -301,6 +302,17 @@ export function cloneNames({ file, at }: Pick<CloneMember, 'file' | 'at'>): {
 } {
   const suffix = `.${randomBytes(6).toString('hex')}.clone`;
   return { clone: file + suffix, at: at + suffix };
+}
+
+/** Removes what a process that was killed left of clones with such names. Only while nobody makes or reads one of this workspace. */
+export async function removeClones({ file, at }: Pick<CloneMember, 'file' | 'at'>): Promise<void> {
+  const left = (path: string) =>
+    readdirSync(dirname(path))
+      .filter((name) => name.startsWith(`${basename(path)}.`) && /\.[0-9a-f]{12}\.clone$/.test(name))
+      .filter((name) => name.length === basename(path).length + '.0123456789ab.clone'.length)
+      .map((name) => join(dirname(path), name));
+  for (const mountPoint of left(at)) await unmountAndRemove(mountPoint);
+  for (const clone of left(file)) rmSync(clone, { force: true });
 }
 
 /**

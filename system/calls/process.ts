@@ -22,3 +22,22 @@ export function pidfdGetfd(pidfd: number, fd: number): number {
 export function pidfdSendSignal(pidfd: number, signal: number): void {
   call({ syscall: 'pidfd_send_signal' }, pidfdSendSignal_, PIDFD_SEND_SIGNAL, pidfd, signal, null, 0);
 }
+
+// linux/ioprio.h; numbers of ioprio_set(2), which the C library has no wrapper for.
+const IOPRIO_SET: Record<string, number> = { x64: 251, arm64: 30 };
+const IOPRIO_WHO_PROCESS = 1;
+const IOPRIO_CLASS_IDLE = 3;
+const IOPRIO_CLASS_SHIFT = 13;
+
+const ioprioSet_ = declareSyscall('int', 'int', 'int');
+
+/**
+ * ioprio_set(2): this thread, and all that it starts from now on, use the disk only when nobody else does. A disk scheduler that knows no
+ * priorities takes no notice. To be called before other threads start.
+ */
+export function useDiskWhenIdle(): void {
+  const number = IOPRIO_SET[process.arch];
+  if (number === undefined) return;
+  const priority = IOPRIO_CLASS_IDLE << IOPRIO_CLASS_SHIFT;
+  call({ syscall: 'ioprio_set' }, ioprioSet_, number, IOPRIO_WHO_PROCESS, 0, priority);
+}
