@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { CapacityError } from '../controller/capacity.ts';
 import { PageError } from '../controller/volumes.ts';
 import { ConflictError, CorruptError, InvalidError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
+import { HeldError, VolumeHeldError } from '../dataset/volume-terms.ts';
 import { InUseError } from '../node/service-types.ts';
 import { PendingError, PreconditionError } from './errors.ts';
 import { statusOf } from './status.ts';
@@ -16,6 +17,7 @@ describe('the status of a failed call', () => {
     [new CapacityError('x'), 'OUT_OF_RANGE'],
     [new InUseError('x'), 'FAILED_PRECONDITION'],
     [new PreconditionError('x'), 'FAILED_PRECONDITION'],
+    [new VolumeHeldError('x'), 'FAILED_PRECONDITION'],
     [new PendingError('x'), 'ABORTED'],
     [new PageError('x'), 'ABORTED'],
     [Object.assign(new Error('x'), { code: 'ENOSPC' }), 'RESOURCE_EXHAUSTED'],
@@ -32,6 +34,12 @@ describe('the status of a failed call', () => {
       expect(statusOf(conflict, method).code, method).toBe(status.ALREADY_EXISTS);
     for (const method of ['DeleteVolume', 'NodeUnstageVolume'])
       expect(statusOf(conflict, method).code, method).toBe(status.ABORTED);
+  });
+
+  it('of a workspace that another node holds is to try again later', () => {
+    const holder = { node: 'n', instance: 'i', since: '2026-01-02T03:04:05.678Z' };
+    const held = new HeldError({ id: 'vol-1', name: 'pvc-1' }, holder, 12_345);
+    expect(statusOf(held, 'NodeStageVolume')).toEqual({ code: status.UNAVAILABLE, details: held.message });
   });
 
   it('carries no more text than a header holds', () => {
