@@ -234,7 +234,7 @@ class Save {
     const keep =
       this.#busy.size > 0
         ? nothing.keep
-        : () => index.keep({ lower: lower.root, version: version.id, root, logged }, found === undefined);
+        : () => index.keep(seen.draft, { lower: lower.root, version: version.id, root, logged }, found === undefined);
     // It has its name already.
     if (outcome === 'unchanged') keep();
     return {

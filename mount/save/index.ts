@@ -61,6 +61,7 @@ export class SaveIndex implements Disposable {
   readonly #file: string;
   #database: Database;
   #table: FactsTable | undefined;
+  #draft: Draft | undefined;
   readonly #statements = new Map<string, Statement<(number | string)[], Row>>();
 
   constructor(file: string) {
@@ -76,6 +77,7 @@ export class SaveIndex implements Disposable {
 
   /** Notes that nothing changed up to this end of the log. */
   setLogged(logged: string | undefined): void {
+    this.#dropDraft();
     const state = this.state();
     if (state !== undefined) this.#setState({ ...state, logged });
   }
@@ -134,15 +136,26 @@ export class SaveIndex implements Disposable {
 
   /** Begins to note what a save sees. One at a time: an earlier one that was not kept is dropped. */
   draft(): Draft {
+    this.#dropDraft();
+    this.#draft = new Draft(this.#database);
+    // One transaction: the end of each costs time for every page that was changed.
+    this.#database.exec('BEGIN');
+    return this.#draft;
+  }
+
+  #dropDraft(): void {
+    if (this.#database.inTransaction) this.#database.exec('ROLLBACK');
+    this.#draft = undefined;
     this.#database.exec(DRAFT);
-    return new Draft(this.#database);
   }
 
   /**
    * Takes over what a save saw: `all` that there is, or what changed. To be done once the version is saved for good: an index whose version is not
-   * the last saved one is of little use.
+   * the last saved one is of little use. A draft that another one replaced changes nothing.
    */
-  keep(state: Omit<SaveState, 'links'>, all: boolean): void {
+  keep(draft: Draft, state: Omit<SaveState, 'links'>, all: boolean): void {
+    if (draft !== this.#draft) return;
+    this.#database.exec('COMMIT');
     const changes = new Map<number, Facts | undefined>();
     this.#database
       .transaction(() => {
@@ -152,7 +165,7 @@ export class SaveIndex implements Disposable {
         this.#setState({ ...state, links });
       })
       .immediate();
-    this.#database.exec(DRAFT);
+    this.#dropDraft();
     if (all) this.#table = undefined;
     else if (this.#table)
       this.#table = changeFacts(
@@ -165,6 +178,7 @@ export class SaveIndex implements Disposable {
   clear(): void {
     this.#database.close();
     this.#statements.clear();
+    this.#draft = undefined;
     removeSaveIndex(this.#file);
     this.#database = open(this.#file);
     this.#table = undefined;
