@@ -1,5 +1,6 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer as createTcpServer, type Server, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { packKey } from '../../dataset/keys.ts';
 import { createClusterWorld, fetchedFrom, QUICK, read } from '../../test/support/neighbours.ts';
@@ -53,6 +54,23 @@ describe('a node whose owner does not serve it', () => {
     }
   });
 
+  it('waits for an owner that lives and waits for the bucket itself', async () => {
+    const silence = 200;
+    for (const from of [0, 300_000]) {
+      await using sharing = await world.cluster(2, { deadlines: { reach: silence, silence, stall: 60_000 } });
+      const pack = world.version.packs[0]!;
+      const [owner, reader] = [sharing.owner(pack), sharing.others(pack)[0]!];
+      const gate = Promise.withResolvers<void>();
+      owner.origin.before = (_, offset) => (offset >= from ? gate.promise : undefined);
+      const reading = read(reader.bucket, packKey(pack));
+      await sleep(5 * silence);
+      gate.resolve();
+      expect((await reading).equals(await world.packOf(pack))).toBe(true);
+      expect(reader.origin.total()).toBe(0);
+      expect(reader.warnings).toEqual([]);
+    }
+  });
+
   it('goes to the one that stands in for an owner that is gone, as all others do', async () => {
     await using sharing = await world.cluster(4);
     const pack = world.version.packs[0]!;
@@ -75,8 +93,8 @@ describe('a node whose owner does not serve it', () => {
       for (const pack of world.version.packs)
         expect((await read(bucket, packKey(pack))).equals(await world.packOf(pack))).toBe(true);
       expect(neighbours.stats().passedOver).toEqual([`127.0.0.1:${port}`]);
-      // One of them was tried, once.
-      expect(sockets.size).toBe(1);
+      // It was asked once for an object, and once for a sign of life, on a connection that is there and on a new one.
+      expect(sockets.size).toBe(3);
     } finally {
       for (const socket of sockets) socket.destroy();
       silent.close();
@@ -97,6 +115,23 @@ describe('a node whose owner does not serve it', () => {
     expect(third.neighbours.stats().refused).toBeGreaterThan(0);
     // That is no failure of the neighbour.
     for (const { neighbours } of sharing.nodes) expect(neighbours.stats().passedOver).toEqual([]);
+  });
+
+  it('asks it again as soon as it has', async () => {
+    const minute = { first: 60_000, longest: 60_000 };
+    await using sharing = await world.cluster(1, { notOpen: minute });
+    const late = await sharing.add({ closed: true });
+    await sharing.listed(sharing.nodes.map(({ name }) => name));
+    const reader = sharing.nodes[0]!;
+    const owned = world.version.packs.filter((pack) => sharing.owner(pack) === late).map(packKey);
+    for (const key of owned) await read(reader.bucket, key);
+    expect(late.neighbours.stats()).toMatchObject({ served: 0, refused: 1 });
+    late.neighbours.share(world.repository.id, late.origin);
+    while (late.neighbours.stats().served === 0) {
+      for (const key of owned) await read(reader.bucket, key);
+      await sleep(10);
+    }
+    expect(late.neighbours.stats().refused).toBe(1);
   });
 });
 

@@ -42,9 +42,6 @@ export interface Result {
 
 const PORT = 7411;
 
-/** For nodes that are only slow because all of them share the processors of one machine. */
-const PATIENT = { connect: 60_000, head: 120_000, stall: 120_000 };
-
 interface NodeProcess {
   readonly child: ChildProcess;
   readonly address: string;
@@ -98,7 +95,6 @@ try {
       port: PORT,
       identity,
       seed: started,
-      deadlines: plan.fault ? {} : PATIENT,
     };
     node.tell(JSON.stringify(setup));
     await node.told();
