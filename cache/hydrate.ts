@@ -59,6 +59,8 @@ export interface Hydrator extends AsyncDisposable {
 /** What a hydrator is doing now. */
 export interface HydratorStats extends QueueStats {
   readonly waiting: number;
+  /** How many packs and large files are read at a time now: it follows what that brings. */
+  readonly reads: number;
 }
 
 export interface Registration extends Disposable {
@@ -216,7 +218,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
     get waiting() {
       return quests.waiting;
     },
-    stats: () => ({ waiting: quests.waiting, ...queue.stats() }),
+    stats: () => ({ waiting: quests.waiting, reads: pace.limit, ...queue.stats() }),
     locate: (id, fresh = false) => locate(id, fresh),
     knows,
     crew,

@@ -85,7 +85,7 @@ export interface FetchPiecesOptions {
 }
 
 /** Requests of one job under way at a time. */
-const RANGES_AT_ONCE = 4;
+export const RANGES_AT_ONCE = 4;
 
 /**
  * Reads some chunks of a pack and puts each in place: what lies close together with one request.

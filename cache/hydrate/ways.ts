@@ -5,20 +5,15 @@ import type { Repository } from '../../dataset/repository.ts';
 import { openSource } from '../../dataset/source/sources.ts';
 import type { Cache } from '../cache.ts';
 import type { JobQueue, Priority, Share } from '../job-queue.ts';
-import type { Underway } from '../read-ahead/read-ahead.ts';
+import type { Missing } from '../read-ahead/read-ahead.ts';
 import type { LoadedSegment, Place, StagedSource } from '../segment-reader.ts';
 import { abortable } from './abortable.ts';
 import { isDense } from './density.ts';
 import type { ExtraBytes } from './extra-bytes.ts';
 import { fileJob, fileMemory } from './file-job.ts';
+import { chunkMemory, READ_MEMORY } from './memory.ts';
 import { Pieces } from './pieces.ts';
 import type { Interest, Quest, Taken } from './quests.ts';
-
-/** What reading a pack holds, in bytes: blocks on their way, and a chunk or two. */
-const PACK_MEMORY = 12 * 1024 * 1024;
-
-/** The same for an object that is copied from its bucket. */
-const SOURCE_MEMORY = 5 * 1024 * 1024;
 
 /** A file below this, in bytes, is had in a moment. */
 const SMALL_FILE = 1024 * 1024;
@@ -50,7 +45,7 @@ export interface Ways {
   /** Has a share in what brings the object, until it is there or that has ended. */
   take(quest: Quest, place: Place, byPiece: boolean): Promise<Taken>;
   /** What brings all of a segment that is missing, but for what is streamed. */
-  missing(source: StagedSource, segment: LoadedSegment): Iterable<() => Underway>;
+  missing(source: StagedSource, segment: LoadedSegment): Iterable<Missing>;
 }
 
 export function createWays({ cache, queue, extra, streamOver, isWanted, join }: WaysParts): Ways {
@@ -80,28 +75,40 @@ export function createWays({ cache, queue, extra, streamOver, isWanted, join }: 
     return is;
   }
 
-  function sharePack(repository: Repository, pack: Digest, priority: Priority): Share {
-    const task = { task: { kind: 'pack', pack }, memory: PACK_MEMORY, small: false } as const;
-    return queue.share(packKey(repository, pack), repository, task, priority);
+  function sharePack(repository: Repository, locations: SegmentLocations, pack: Digest, priority: Priority): Share {
+    const memory = () => {
+      let most = 0;
+      for (const one of locations.values()) if (one.pack === pack) most = Math.max(most, chunkMemory(one));
+      return READ_MEMORY + most;
+    };
+    return queue.share(
+      packKey(repository, pack),
+      repository,
+      { task: { kind: 'pack', pack }, memory, small: false },
+      priority,
+    );
   }
 
-  function* missing({ repository }: StagedSource, { contents, locations }: LoadedSegment): Generator<() => Underway> {
+  function* missing({ repository }: StagedSource, { contents, locations }: LoadedSegment): Generator<Missing> {
     const packs = new Set<Digest>();
     for (const [id, { content, size }] of contents) {
-      if (size > streamOver || cache.has(id)) continue;
+      if (size > streamOver) continue;
       const pack = content.kind === 'chunk' ? locations.get(id)?.pack : undefined;
-      if (pack !== undefined && packs.has(pack)) continue;
+      // Before the file system is asked: a pack has thousands of small files.
+      if ((pack !== undefined && packs.has(pack)) || cache.has(id)) continue;
       if (pack !== undefined && wantsWhole(repository, locations, pack)) {
         packs.add(pack);
-        yield () => {
-          const share = sharePack(repository, pack, 'next');
+        const begin = () => {
+          const share = sharePack(repository, locations, pack, 'next');
           return { done: share.done, leave: () => share.leave(false) };
         };
+        yield { key: pack, begin };
       } else {
-        yield () => {
+        const begin = () => {
           const { quest, leave } = join(id);
           return { done: quest.outcome, leave };
         };
+        yield { key: id, begin };
       }
     }
   }
@@ -124,7 +131,7 @@ export function createWays({ cache, queue, extra, streamOver, isWanted, join }: 
       // The pack brings it, should this fail.
       own.done.catch(() => share.hurry('urgent'));
     };
-    const share = sharePack(repository, chunk.pack, quest.priority === 'urgent' ? 'next' : quest.priority);
+    const share = sharePack(repository, locations, chunk.pack, quest.priority === 'urgent' ? 'next' : quest.priority);
     reach();
     if (quest.priority === 'urgent' && !own) share.hurry('urgent');
     try {
@@ -148,7 +155,7 @@ export function createWays({ cache, queue, extra, streamOver, isWanted, join }: 
       const { bucket } = await openSource(repository, content);
       const task = {
         task: { kind: 'source', content, size },
-        memory: SOURCE_MEMORY,
+        memory: READ_MEMORY,
         small: size < SMALL_FILE,
       } as const;
       return queue.share(key, { ...repository, bucket }, task, quest.priority);
