@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, realpathSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Cache, openCache } from '../cache/cache.ts';
-import { type Capacity, createCapacity } from '../cache/capacity.ts';
+import { type Capacity, createCapacity, type Making } from '../cache/capacity.ts';
 import { createHydrator, type Hydrator } from '../cache/hydrate.ts';
 import { type CacheIndex, openIndex } from '../cache/index.ts';
 import { type KnownVersions, openKnownVersions } from '../cache/known-versions.ts';
@@ -118,6 +118,10 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     neighbours?.release(bytes);
     return (await capacity?.makeRoom(bytes)) ?? false;
   };
+  const making: Making = async (what, bytes, make) => {
+    if (openRoom(room).bytes < bytes) neighbours?.release(bytes);
+    return await capacity!.making(what, bytes, make);
+  };
   const hydrator = stack.use(
     createHydrator({
       cache,
@@ -147,9 +151,9 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     neighbours = stack.use(await startNeighbours(options.neighbours, { cache, room: openRoom(room), log }));
   }
   const repositories = stack.adopt(createRepositories(neighbours?.share), (opened) => opened.close());
-  const versions = createStagedVersions({ cache, hydrator, known, paths, maps });
+  const versions = createStagedVersions({ cache, hydrator, known, paths, maps, making });
   const prefetches = stack.use(createStagePrefetches({ hydrator, versions, repositories, log }));
-  const volumes = createVolumes({ cache, versions, paths, repositories, prefetches });
+  const volumes = createVolumes({ cache, versions, paths, repositories, making, prefetches });
   const about = (version: string) => aboutVersion({ known, volumes }, version);
   const versionOf = (id: string) => versions.sources().find(({ map }) => map.has(id as Digest))?.version;
   const events = stack.use(createEventLog({ log, cache: cache.layout.directory, about, versionOf }));

@@ -1,6 +1,7 @@
 import { mkdirSync, realpathSync, rmdirSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Cache } from '../cache/cache.ts';
+import type { Making } from '../cache/capacity.ts';
 import type { ByteString } from '../dataset/byte-string.ts';
 import type { Digest } from '../dataset/digest.ts';
 import type { DirectoryEntry } from '../dataset/entry.ts';
@@ -14,7 +15,7 @@ import { type MountRecord, mountAt } from '../mount/mount-table.ts';
 import { mountOverlay } from '../mount/overlay.ts';
 import { thawLeftover } from '../mount/snapshot.ts';
 import { cleanLeftovers, type Unmounted, unmount, unmountAndRemove } from '../mount/unmount.ts';
-import { createWorkspaceImage, growWorkspaceImage, mountWorkspace } from '../mount/workspace.ts';
+import { createWorkspaceImage, growWorkspaceImage, mountWorkspace, newWorkspaceBytes } from '../mount/workspace.ts';
 import { aboutVolume, type Logger } from './log.ts';
 import type { RuntimePaths } from './paths.ts';
 import { openRecords, type StagedRecord, type StagedRecords } from './records.ts';
@@ -72,10 +73,12 @@ export interface VolumesParts {
   readonly versions: StagedVersions;
   readonly paths: RuntimePaths;
   readonly repositories: Repositories;
+  /** Takes room for workspaces. */
+  readonly making: Making;
   readonly prefetches?: Pick<StagePrefetches, 'begin' | 'end'>;
 }
 
-export function createVolumes({ cache, versions, paths, repositories, prefetches }: VolumesParts): Volumes {
+export function createVolumes({ cache, versions, paths, repositories, making, prefetches }: VolumesParts): Volumes {
   const records = openRecords(paths.staged);
   const workspaceOf = (volume: string) => ({
     at: join(paths.workspaces, encodeURIComponent(volume)),
@@ -110,7 +113,9 @@ export function createVolumes({ cache, versions, paths, repositories, prefetches
       growWorkspaceImage({ file, capacity: record.capacityBytes ?? 0 });
     } catch (error) {
       if (!isErrno(error, 'ENOENT')) throw error;
-      await createWorkspaceImage({ file, capacity });
+      await making(`the workspace of volume ${record.volume}`, newWorkspaceBytes(capacity), () =>
+        createWorkspaceImage({ file, capacity }),
+      );
     }
     mkdirSync(at, { recursive: true, mode: 0o700 });
     return await mountWorkspace({ file, at, root: await rootOf(repository, record) });
