@@ -24,6 +24,8 @@ export interface Plan {
   readonly rate: number;
   /** What befalls the first node when it has read a quarter. */
   readonly fault?: 'killed' | 'stopped';
+  /** How long a node may give no sign of life, in milliseconds, where so many share few processors that the default is too little. */
+  readonly silence?: number;
   /** This many nodes are there only when the others have read a quarter. */
   readonly late?: number;
 }
@@ -92,6 +94,7 @@ try {
       port: PORT,
       identity,
       seed: started,
+      deadlines: plan.silence === undefined ? {} : { silence: plan.silence, stall: plan.silence },
     };
     node.tell(JSON.stringify(setup));
     await node.told();

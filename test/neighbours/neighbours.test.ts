@@ -49,7 +49,7 @@ describe.skipIf(!hasNetworks || !hasS3Server)('nodes behind links of 50 MB/s tha
     { timeout: S3_SERVER_TIMEOUT },
     async () => {
       const nodes = Number(process.env.LARDER_TEST_NODES);
-      const result = await lab({ ...DATASET, nodes });
+      const result = await lab({ ...DATASET, nodes, silence: 60_000 });
       expectAllRight(result, nodes);
       expect(result.bucketBytes / result.datasetBytes).toBeLessThan(GOAL);
     },

@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline';
 import { openCache } from '../../cache/cache.ts';
 import { createHydrator } from '../../cache/hydrate.ts';
 import type { IdentityFiles } from '../../cache/neighbours/identity.ts';
+import type { Deadlines } from '../../cache/neighbours/life.ts';
 import { type NeighbourStats, openNeighbours } from '../../cache/neighbours/neighbours.ts';
 import { stage } from '../../cache/staged.fixture.ts';
 import { type Digest, sha256 } from '../../dataset/digest.ts';
@@ -25,6 +26,7 @@ export interface Setup {
   readonly port: number;
   readonly identity: IdentityFiles;
   readonly seed: number;
+  readonly deadlines: Partial<Deadlines>;
 }
 
 export interface Report {
@@ -53,6 +55,7 @@ const neighbours = await openNeighbours({
   identity: setup.identity,
   store: { directory: join(setup.cache, 'neighbours'), limit: 2 ** 30 },
   interval: 500,
+  deadlines: setup.deadlines,
   onWarning: (text) => process.stderr.write(`${text}\n`),
 });
 const opened = await openRepository(setup.location);
