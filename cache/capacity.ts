@@ -14,6 +14,8 @@ import { type EvictionProgress, newProgress, type VersionBook } from './victims.
 
 /** Keeps a cache within its limits: tells its writers how much they may write, and evicts before they meet the end of it. */
 export interface Capacity extends AsyncDisposable {
+  /** Resolves when the room is known. */
+  readonly ready: Promise<void>;
   /** @returns whether there is room for so many bytes now. Versions not in use go for it. */
   makeRoom(bytes: number): Promise<boolean>;
   readonly making: Making;
@@ -82,6 +84,8 @@ export interface CapacityOptions {
   /** Of `createRoom`: kept current from now on. */
   readonly room: SharedArrayBuffer;
   readonly limits?: SpaceLimits;
+  /** Before this resolves, no more is looked at than the room needs: the disk, and what the cache takes where that is limited. */
+  readonly after?: Promise<unknown>;
   /** What partial files take on the disk, in bytes. */
   readonly partialBytes?: () => number;
   /** Makes mounts let go of removed objects, whose blocks they keep. */
@@ -331,10 +335,24 @@ export function createCapacity(options: CapacityOptions): Capacity {
     track(release().then(() => {}));
   }
 
-  const timer = setInterval(() => {
+  /** Where nothing but the disk limits it, the disk tells the room. */
+  async function lookAtDisk(): Promise<void> {
+    disk = await diskSpace();
+    if (closed || resolved !== undefined) return;
+    resolved = resolveLimits(limits, disk.total);
+    room.set(roomFor({ held: 0, pending: room.pending }, disk, resolved));
+  }
+
+  const refreshAndTidy = () => {
     refresh().then(tidy).catch(warn);
-  }, interval).unref();
-  refresh().then(tidy).catch(warn);
+  };
+  let timer: NodeJS.Timeout | undefined;
+  const ready = limits.limit === undefined ? lookAtDisk() : refresh();
+  Promise.all([ready, options.after]).then(() => {
+    if (closed) return;
+    timer = setInterval(refreshAndTidy, interval).unref();
+    refreshAndTidy();
+  }, warn);
 
   async function makeRoom(bytes: number): Promise<boolean> {
     const made = await tryRoom(bytes);
@@ -408,6 +426,7 @@ export function createCapacity(options: CapacityOptions): Capacity {
   }
 
   const capacity: Capacity = {
+    ready,
     makeRoom,
     making,
     evict: (request) => enqueue(() => run(request)),

@@ -21,7 +21,7 @@ const LIMIT = 64 * 1024;
 
 /** Opens what `initRepository` made. Close its bucket when done. */
 export async function openRepository(location: string): Promise<Repository> {
-  const { bucket, location: place } = bucketAt(location);
+  const { bucket, location: place } = await bucketAt(location);
   try {
     const id = await readId(bucket, place);
     if (id === undefined)
@@ -43,7 +43,7 @@ export async function openRepository(location: string): Promise<Repository> {
  * writes: that is tried out, and refused with the reason where it does not.
  */
 export async function initRepository(location: string): Promise<Repository> {
-  const { bucket, location: place } = bucketAt(location);
+  const { bucket, location: place } = await bucketAt(location);
   try {
     let id = await readId(bucket, place);
     if (id === undefined) {

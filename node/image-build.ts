@@ -10,7 +10,6 @@ import { CorruptError, isErrno, UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { fromThreadError, toThreadError } from '../dataset/threads/thread-error.ts';
 import { readVersion } from '../dataset/version.ts';
-import { buildImage } from './image-files.ts';
 import type { ImageAnswer, ImageOrder } from './image-process.ts';
 
 /** What a node makes of a manifest, once: the tree as an EROFS image, and where its contents stand in the manifest. */
@@ -51,9 +50,10 @@ export async function ensureImage(
   if (map !== undefined) return { file, map };
 
   const { entries } = await readVersion(repository, version.version, signal);
-  await making(`the image of version ${version.version}`, LEAST_BYTES + entries * ENTRY_BYTES, () => {
-    const build = { repository, root, file, mapFile, signal };
-    return entries <= SMALL ? buildImage(build) : buildApart(build);
+  await making(`the image of version ${version.version}`, LEAST_BYTES + entries * ENTRY_BYTES, async () => {
+    if (entries > SMALL) return await buildApart({ repository, root, file, mapFile, signal });
+    const { buildImage } = await import('./image-files.ts');
+    await buildImage({ repository, root, file, mapFile, signal });
   });
   return { file, map: loadStageMap(mapFile, root) };
 }
