@@ -25,7 +25,7 @@ import type { Logger } from './log.ts';
 import { type NeighbourSettings, startNeighbours } from './neighbours.ts';
 import { type RuntimePaths, runtimePaths } from './paths.ts';
 import { createRecovery, type Recovery } from './recovery.ts';
-import { createRepositories, type Repositories } from './repositories.ts';
+import { accessWithin, createRepositories, type Repositories } from './repositories.ts';
 import { createResolver } from './resolve.ts';
 import type { Care } from './scrub.ts';
 import { createVolumes, type Volumes } from './service.ts';
@@ -155,7 +155,10 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   if (options.neighbours) {
     neighbours = stack.use(await startNeighbours(options.neighbours, { cache, room: openRoom(room), log }));
   }
-  const repositories = stack.adopt(createRepositories(neighbours?.share), (opened) => opened.close());
+  const repositories = stack.adopt(
+    createRepositories({ access: accessWithin(deadline), share: neighbours?.share }),
+    (opened) => opened.close(),
+  );
   const versions = createStagedVersions({ cache, hydrator, known, paths, maps, making });
   const prefetches = stack.use(createStagePrefetches({ hydrator, versions, repositories, log }));
   const volumes = createVolumes({ cache, versions, paths, repositories, making, prefetches });
