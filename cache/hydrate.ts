@@ -109,7 +109,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
   const extra = new ExtraBytes();
   const queue = new JobQueue(crew, { jobs: () => pace.limit, memory });
   const segments = new SegmentReader();
-  const sources = new Map<StagedSource, () => void>();
+  const sources = new Map<StagedSource, { readonly since: number; forget(): void }>();
   const knows = (id: Digest) => sources.keys().some(({ map }) => map.has(id));
   const locate = (id: Digest, fresh: boolean) => segments.locate(id, sources.keys(), fresh);
   const { take, missing } = createWays({
@@ -118,6 +118,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
     extra,
     streamOver,
     isWanted: knows,
+    since: (source) => sources.get(source)?.since ?? Number.POSITIVE_INFINITY,
     join: (id) => quests.join(id, 'next'),
   });
   const readAhead = createReadAhead({
@@ -201,7 +202,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
         unfollow();
         unwant();
       };
-      sources.set(source, forget);
+      sources.set(source, { since: performance.now(), forget });
       const dispose = () => {
         if (sources.delete(source)) forget();
       };

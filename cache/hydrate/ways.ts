@@ -25,6 +25,9 @@ const NEAR = 4 * 1024 * 1024;
 const DENSE_FOR = 5_000;
 const DENSE_KEPT = 256;
 
+/** How long a pack that was read for what was ahead is not looked at again, in milliseconds: what it has of the version is there. */
+const READ_FOR = 60_000;
+
 /** How long a pack that was found damaged is read chunk by chunk, in milliseconds: it may have been repaired since. */
 const DAMAGED_FOR = 600_000;
 
@@ -36,6 +39,8 @@ export interface WaysParts {
   readonly streamOver: number;
   /** Whether a content id is that of a staged version's file: a chunk of a larger file has one that is not. */
   readonly isWanted: (id: Digest) => boolean;
+  /** Since when a version is staged, by `performance.now()`. */
+  readonly since: (source: StagedSource) => number;
   /** In an object that comes next. */
   readonly join: (id: Digest) => Interest;
 }
@@ -48,10 +53,12 @@ export interface Ways {
   missing(source: StagedSource, segment: LoadedSegment): Iterable<Missing>;
 }
 
-export function createWays({ cache, queue, extra, streamOver, isWanted, join }: WaysParts): Ways {
+export function createWays({ cache, queue, extra, streamOver, isWanted, since, join }: WaysParts): Ways {
   const pieces = new Pieces(queue);
   const damaged = new Map<string, number>();
   const dense = new Map<string, { is: boolean; locations: SegmentLocations; since: number }>();
+  /** Packs that were read for what a version lacked, and when. */
+  const read = new WeakMap<StagedSource, Map<Digest, number>>();
 
   /** Where the chunk lies that is all of this content; undefined where it is not one chunk. */
   function chunkOf({ content, locations }: Place): ChunkLocation | undefined {
@@ -81,26 +88,39 @@ export function createWays({ cache, queue, extra, streamOver, isWanted, join }: 
       for (const one of locations.values()) if (one.pack === pack) most = Math.max(most, chunkMemory(one));
       return READ_MEMORY + most;
     };
-    return queue.share(
-      packKey(repository, pack),
-      repository,
-      { task: { kind: 'pack', pack }, memory, small: false },
-      priority,
-    );
+    const key = packKey(repository, pack);
+    const isNew = !queue.has(key);
+    const share = queue.share(key, repository, { task: { kind: 'pack', pack }, memory, small: false }, priority);
+    // What was seen of it before it was read holds no longer.
+    const forget = () => dense.delete(key);
+    if (isNew) share.done.then(forget, forget);
+    return share;
   }
 
-  function* missing({ repository }: StagedSource, { contents, locations }: LoadedSegment): Generator<Missing> {
+  function* missing(source: StagedSource, { contents, locations }: LoadedSegment): Generator<Missing> {
+    const { repository } = source;
+    const done = read.get(source) ?? new Map<Digest, number>();
+    read.set(source, done);
+    const now = performance.now();
+    // Before the file system is asked for every file: a pack has thousands of small ones, of many segments.
     const packs = new Set<Digest>();
+    for (const [pack, at] of done) {
+      if (now - at < READ_FOR) packs.add(pack);
+      else done.delete(pack);
+    }
     for (const [id, { content, size }] of contents) {
       if (size > streamOver) continue;
       const pack = content.kind === 'chunk' ? locations.get(id)?.pack : undefined;
-      // Before the file system is asked: a pack has thousands of small files.
       if ((pack !== undefined && packs.has(pack)) || cache.has(id)) continue;
       if (pack !== undefined && wantsWhole(repository, locations, pack)) {
         packs.add(pack);
         const begin = () => {
           const share = sharePack(repository, locations, pack, 'next');
-          return { done: share.done, leave: () => share.leave(false) };
+          const ended = share.done.then(() => {
+            // What it had passed before the version was there has not come with it.
+            if (share.started! >= since(source)) done.set(pack, performance.now());
+          });
+          return { done: ended, leave: () => share.leave(false) };
         };
         yield { key: pack, begin };
       } else {

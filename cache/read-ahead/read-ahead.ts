@@ -134,11 +134,15 @@ class Reader {
         const segment = await retrying(() => load(this.#source, segments[next!]!), patience, signal);
         const following = this.#pending[0];
         if (following !== undefined) load(this.#source, segments[following]!).catch(() => {});
-        for (const one of missing(this.#source, segment)) {
-          if (this.#underway.has(one.key)) continue;
+        const found = missing(this.#source, segment)[Symbol.iterator]();
+        for (;;) {
           while (this.#underway.size >= width) await abortable(this.#oneEnds(), signal);
+          // Not before there is a place for it: what is missing when it is looked for is then begun at once.
+          const one = found.next();
+          if (one.done) break;
+          if (this.#underway.has(one.value.key)) continue;
           if (!hasRoom() || this.#failures >= FAILURES) return this.#giveUp();
-          this.#begin(one);
+          this.#begin(one.value);
         }
       }
     } catch {
