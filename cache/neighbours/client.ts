@@ -140,7 +140,13 @@ export function createClient({ identity, instance, deadlines, self }: ClientOpti
 
   return {
     get,
-    tellOpen: (peer, repository) => exchange(peer, { agent: asking, method: 'POST', path: openPath(repository) }),
+    tellOpen: (peer, repository) =>
+      exchange(peer, {
+        agent: asking,
+        method: 'POST',
+        path: openPath(repository),
+        signal: AbortSignal.timeout(deadlines.silence),
+      }),
     use(next) {
       const before = [agent, asking];
       agent = agentOf(next, IDLE_CONNECTIONS);

@@ -110,7 +110,7 @@ export function watchLife({ peer, deadlines: { reach, silence, stall }, ask }: L
       waits.add(wait);
       if (timer === undefined) {
         quiet = 0;
-        timer = setInterval(tick, tickLength);
+        timer = setInterval(tick, tickLength).unref();
       }
       return wait;
     },

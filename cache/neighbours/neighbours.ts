@@ -75,7 +75,8 @@ export interface NeighboursOptions {
   readonly onWarning: (message: string) => void;
 }
 
-const DEADLINES: Deadlines = { reach: 2_000, silence: 5_000, stall: 10_000 };
+/** An owner's own request to a bucket that hangs is given up and sent again within `stall`. */
+const DEADLINES: Deadlines = { reach: 2_000, silence: 5_000, stall: 15_000 };
 const PENALTY = { first: 2_000, longest: 300_000 };
 /** That changes more often, and most of the time it says so. */
 const NOT_OPEN = { first: 1_000, longest: 30_000 };
