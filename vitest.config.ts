@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
+import { forksApart } from './test/support/forks-apart.ts';
 
 // What the tests' processes and threads compile is kept: without it, most of a thread's start is the stripping of types.
 process.env.NODE_COMPILE_CACHE ??= join(import.meta.dirname, 'node_modules', '.cache', 'compiled');
@@ -8,7 +9,8 @@ process.env.NODE_COMPILE_CACHE ??= join(import.meta.dirname, 'node_modules', '.c
 export default defineConfig({
   test: {
     include: ['**/*.test.ts'],
-    pool: 'forks',
+    // By test/run.sh only: there it may.
+    pool: process.env.LARDER_TEST_NAMESPACE === '1' ? forksApart : 'forks',
     // One more than the default leaves to itself: many tests wait, for a disk, a process that they started, or a deadline.
     maxWorkers: Math.max(2, availableParallelism()),
     // docs/decisions/webassembly-in-threads.md
