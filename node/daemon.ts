@@ -1,4 +1,5 @@
 import { rmSync, writeFileSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { aboutVolume } from './log.ts';
 import { type Node, type NodeOptions, openNode } from './node.ts';
@@ -63,6 +64,8 @@ export async function startNode(options: NodeOptions & ObservationOptions): Prom
   const pidFile = join(paths.directory, 'node.pid');
   writeFileSync(pidFile, `${process.pid}\n`);
   stack.defer(() => rmSync(pidFile, { force: true }));
+  // A daemon that is killed has no end at which Node would do it: its successors load what this one compiled.
+  flushCompileCache();
   const held = stack.move();
   const close = () => held.disposeAsync();
   return { node, metricsPort: observation.port, close, [Symbol.asyncDispose]: close };
