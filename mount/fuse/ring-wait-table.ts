@@ -48,18 +48,17 @@ export function openWaitTable(fd: number, connection: number, side: WaitSide, sl
   const free: number[] = [];
   const bytes = Buffer.alloc(RECORD.size);
 
-  function* read(from: number): Generator<readonly [slot: number, record: WaitRecord | undefined]> {
-    const half = Buffer.alloc(slots * RECORD.size);
+  /** Calls `take` for the records of a half, as far as anything was ever written there. */
+  function read(from: number, take: (slot: number, record: WaitRecord | undefined) => void): void {
+    const half = Buffer.allocUnsafe(slots * RECORD.size);
     const got = readSync(fd, half, 0, half.length, from * RECORD.size);
-    for (let slot = 0; slot < slots; slot += 1) {
-      const at = slot * RECORD.size;
-      yield [from + slot, at < got ? decode(half.subarray(at, at + RECORD.size), connection) : undefined];
-    }
+    for (let at = 0; at < got; at += RECORD.size)
+      take(from + at / RECORD.size, decode(half.subarray(at, at + RECORD.size), connection));
   }
 
   function refresh(): void {
     others.clear();
-    for (const [, record] of read(slots - first)) if (record) others.set(record.key, record);
+    read(slots - first, (_, record) => record && others.set(record.key, record));
   }
 
   function write(slot: number, record: WaitRecord | undefined): void {
@@ -77,13 +76,10 @@ export function openWaitTable(fd: number, connection: number, side: WaitSide, sl
   }
 
   refresh();
-  for (const [slot, record] of read(first)) {
-    // Of one that is there twice, because its writer was killed, the other is free.
-    if (record && !own.has(record.key)) own.set(record.key, { slot, record });
-    else free.push(slot);
-  }
+  read(first, (slot, record) => record && own.set(record.key, { slot, record }));
+  const taken = new Set([...own.values()].map(({ slot }) => slot));
   // The first slots first: memory is taken by the page.
-  free.reverse();
+  for (let slot = first + slots - 1; slot >= first; slot -= 1) if (!taken.has(slot)) free.push(slot);
 
   return {
     find(key) {
