@@ -148,8 +148,13 @@ export class ObjectWriter {
         }
       },
       finish: (size) => {
-        if (end !== size) ftruncateSync(descriptor, size);
         const pending = { file, size, taken };
+        try {
+          if (end !== size) ftruncateSync(descriptor, size);
+        } catch (error) {
+          this.#drop(pending);
+          throw this.#translated(error, id);
+        }
         if (this.#pending.has(id)) return this.#drop(pending);
         if (this.#isForetold(id)) return this.#guarded(id, () => this.#place(id, pending));
         this.#pending.set(id, pending);
