@@ -17,8 +17,10 @@ export default defineConfig({
     sequence: { sequencer: ProcessesFirst },
     // docs/decisions/webassembly-in-threads.md
     execArgv: ['--wasm-wrapper-tiering-budget=2000000000'],
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    // For a machine that is busy with other things: what is waited for here comes in moments.
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
+    expect: { poll: { timeout: 30_000 } },
     reporters: ['default', './test/support/count-reporter.ts'],
   },
 });
