@@ -1,3 +1,4 @@
+import { BlockRing } from './bucket/block-ring.ts';
 import type { BucketObject } from './bucket/bucket.ts';
 import { damagedChunk, restoreChunk, type StoredChunk } from './chunk-codec.ts';
 import type { Digest } from './digest.ts';
@@ -34,7 +35,7 @@ export async function readPackIndex(
   pack: Digest,
   signal?: AbortSignal,
 ): Promise<readonly PackIndexEntry[]> {
-  const object = await repository.bucket.get(packKey(pack), { signal });
+  const object = await repository.bucket.get(packKey(pack), { checked: true, signal });
   const bytes = new ByteStream(object.body);
   try {
     return await takeIndex(pack, object, bytes);
@@ -123,7 +124,8 @@ export async function streamPack(
   const { onIndex, lend = false } = options;
   const memory = lend ? new LentMemory() : undefined;
   const key = packKey(pack);
-  const object = await repository.bucket.get(key, { signal });
+  const ring = new BlockRing();
+  const object = await ring.get(repository.bucket, key, { checked: true, signal });
   let bytes = new ByteStream(object.body);
   try {
     const entries = await takeIndex(pack, object, bytes);
@@ -139,7 +141,7 @@ export async function streamPack(
         await bytes.close();
         end = endOfRun(entries, at, want);
         const range = { offset: entry.offset, length: end - entry.offset };
-        bytes = new ByteStream((await repository.bucket.get(key, { range, ifMatch: object.etag, signal })).body);
+        bytes = new ByteStream((await ring.get(repository.bucket, key, { range, ifMatch: object.etag, signal })).body);
       } else if (gap > 0) await bytes.skip(gap);
       const found = takeChunk(pack, entry, bytes, memory);
       const chunk = found instanceof Promise ? await found : found;
