@@ -34,6 +34,8 @@ export interface CacheOptions {
   readonly parts: readonly string[];
   /** Which peers, by name; all if none. */
   readonly peers: readonly string[];
+  /** Told after each part what there is so far. */
+  readonly soFar: (report: Report) => void;
 }
 
 /** The node's cache: how fast it fills, how fast it serves, beside the limits of link and disk. */
@@ -80,15 +82,16 @@ export async function benchCache(scratch: string, options: CacheOptions): Promis
   };
   const rows: Row[] = [];
   const tables: string[] = [];
+  const report = (): Report => ({ rows, figures, ...(tables.length > 0 && { table: tables.join('\n\n') }) });
   for (const one of [bench.slow, bench.fast])
     rows.push(...(await checkLink(scratch, bench.programs.fetch, one, sizes.checkBytes)));
   for (const name of wanted) {
     console.error(`bench: cache, ${name}`);
     try {
       const found = await parts[name]!(bench);
-      const report: Report = Array.isArray(found) ? { rows: found } : found;
-      rows.push(...report.rows);
-      if (report.table !== undefined) tables.push(report.table);
+      const { rows: more, table }: Report = Array.isArray(found) ? { rows: found } : found;
+      rows.push(...more);
+      if (table !== undefined) tables.push(table);
     } catch (error) {
       // What the other parts take minutes to measure is not lost with one.
       const message = describe(error);
@@ -97,8 +100,9 @@ export async function benchCache(scratch: string, options: CacheOptions): Promis
       figures.push({ part: name, failed: message });
       process.exitCode = 1;
     }
+    options.soFar(report());
   }
-  return { rows, figures, ...(tables.length > 0 && { table: tables.join('\n\n') }) };
+  return report();
 }
 
 function describe(error: unknown): string {

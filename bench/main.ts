@@ -8,7 +8,7 @@ import { benchLarge } from './large.ts';
 import { benchMillion } from './million.ts';
 import { compileProgram } from './programs.ts';
 import { benchRead } from './read.ts';
-import { met, type Report, type Row, table } from './report.ts';
+import { LEGEND, met, type Report, type Row, table } from './report.ts';
 import { benchScale } from './scale.ts';
 
 interface Section {
@@ -16,7 +16,8 @@ interface Section {
   readonly mounts: boolean;
   /** Whether it takes so long that it runs only where it is named. */
   readonly long?: boolean;
-  run(scratch: string): Promise<Report | Row[]>;
+  /** @param soFar told what there is of a section that takes long */
+  run(scratch: string, soFar: (report: Report) => void): Promise<Report | Row[]>;
 }
 
 const { values, positionals } = parseArgs({
@@ -40,8 +41,9 @@ const sections: Record<string, Section> = {
   cache: {
     mounts: true,
     long: true,
-    run: (scratch) =>
+    run: (scratch, soFar) =>
       benchCache(scratch, {
+        soFar,
         small: values.small,
         files: values.files === undefined ? undefined : Number(values.files),
         parts: listed(values.parts),
@@ -69,22 +71,33 @@ if (process.getuid?.() !== 0 && wanted.some((name) => sections[name]!.mounts)) {
 
 const scratch = mkdtempSync(join(process.env.LARDER_BENCH_DIRECTORY ?? tmpdir(), 'larder-bench-'));
 try {
-  const rows: Row[] = [];
-  const figures: Record<string, unknown> = {};
+  const reports = new Map<string, Report>();
   for (const name of wanted) {
     console.error(`bench: ${name}`);
-    const result = await sections[name]!.run(scratch);
-    const report = Array.isArray(result) ? { rows: result } : result;
-    if (report.table !== undefined) console.log(`${report.table}\n`);
-    rows.push(...report.rows);
-    figures[name] = report.figures ?? report.rows;
+    const keep = (report: Report) => {
+      reports.set(name, report);
+      if (values.json !== undefined) save(values.json, reports);
+    };
+    const result = await sections[name]!.run(scratch, keep);
+    keep(Array.isArray(result) ? { rows: result } : result);
   }
-  console.log(table(rows));
-  const missed = rows.filter((row) => met(row) === false).length;
-  console.log(`\n${rows.length} figures, ${missed} of their goals missed`);
-  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(figures, undefined, 2)}\n`);
+  console.log(markdown(reports));
 } finally {
   rmSync(scratch, { recursive: true, force: true });
+}
+
+/** Figures to a file of JSON, and the tables beside it, in `.md`. */
+function save(file: string, reports: ReadonlyMap<string, Report>): void {
+  const figures = [...reports].map(([name, report]) => [name, report.figures ?? report.rows]);
+  writeFileSync(file, `${JSON.stringify(Object.fromEntries(figures), undefined, 2)}\n`);
+  writeFileSync(`${file.replace(/\.json$/, '')}.md`, `${markdown(reports)}\n`);
+}
+
+function markdown(reports: ReadonlyMap<string, Report>): string {
+  const rows = [...reports.values()].flatMap((report) => report.rows);
+  const tables = [...reports.values()].flatMap((report) => report.table ?? []);
+  const missed = rows.filter((row) => met(row) === false).length;
+  return [...tables, table(rows), LEGEND, `${rows.length} figures, ${missed} of their goals missed`].join('\n\n');
 }
 
 function listed(names: string): string[] {

@@ -26,21 +26,27 @@ export function met(row: Row): boolean | undefined {
   return 'atLeast' in row.goal ? row.value >= row.goal.atLeast : row.value <= row.goal.atMost;
 }
 
+/** What the columns of `table` are. */
+export const LEGEND =
+  'Ratio: how many times as good Larder is as what it is compared with, above 1 being better; where nothing is, the part that the ' +
+  'first column names. Figure: what has no ratio. Of several rounds, medians.';
+
 /** The rows as a Markdown table. */
 export function table(rows: readonly Row[]): string {
   const cells = rows.map((row) => {
     const reached = met(row);
     const goal = row.goal === undefined ? '' : 'atLeast' in row.goal ? `≥ ${row.goal.atLeast}` : `≤ ${row.goal.atMost}`;
-    const unit = row.unit === undefined ? '×' : ` ${row.unit}`;
+    const value = row.value.toFixed(2);
     return [
       row.what,
       row.larder,
       row.rival === undefined ? '' : `${row.rival} (${row.rivalName})`,
-      `${row.value.toFixed(2)}${unit}`,
-      goal === '' ? '' : `${goal}${unit} ${reached ? 'met' : 'MISSED'}`,
+      row.unit === undefined ? value : '',
+      row.unit === undefined ? '' : `${value} ${row.unit}`,
+      goal === '' ? '' : `${goal}${row.unit === undefined ? '' : ` ${row.unit}`} ${reached ? 'met' : 'MISSED'}`,
     ];
   });
-  return columns(['what', 'Larder', 'beside', 'value', 'goal'], cells);
+  return columns(['what', 'Larder', 'compared with', 'ratio', 'or figure', 'goal'], cells);
 }
 
 /** A Markdown table. */

@@ -1,15 +1,20 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Bucket, BucketObject, GetOptions, ObjectInfo } from '../dataset/bucket/bucket.ts';
 import { fromThreadError, type ThreadError, toThreadError } from '../dataset/threads/thread-error.ts';
+import { makeRing, RingReader, RingWriter } from './shared-ring.ts';
 
 /*
  * A bucket's `get` across threads: connections, retries and limits stay on the main thread, in one place, while a worker reads,
- * checks and writes. The bytes go through a ring of shared memory for each read, so that they are copied once, and no message has
- * any; its size is how far the main thread may be ahead.
+ * checks and writes. The bytes go through a ring of shared memory for each read, into which the kernel writes them where the bucket
+ * has none of its own; its size is how far the main thread may be ahead. Messages begin and end a read, and wake who sleeps.
  */
 
-/** Of one ring, in bytes. */
-export const WINDOW_BYTES = 4 * 1024 * 1024;
+/** Of one ring, in bytes, and of one for a range that fits into it. */
+const RING_BYTES = 1024 * 1024;
+const SMALL_RING_BYTES = 256 * 1024;
+
+/** Rings that no read has used for so long are given up, in milliseconds. */
+const RING_REST = 10_000;
 
 type Request =
   | {
@@ -17,15 +22,17 @@ type Request =
       readonly job: number;
       readonly key: string;
       readonly options: GetOptions;
-      readonly window: SharedArrayBuffer;
+      readonly memory: SharedArrayBuffer;
     }
-  | { readonly stream: number; readonly consumed: number }
+  /** There is room in the ring again, which the main thread waits for. */
+  | { readonly stream: number; readonly room: true }
   | { readonly stream: number; readonly stop: true };
 
 /** The last one of a stream is `end` or `error`: after it, the ring is the worker's again. */
 type Answer =
   | { readonly stream: number; readonly info: ObjectInfo }
-  | { readonly stream: number; readonly from: number; readonly length: number }
+  /** There are bytes in the ring again, which the worker waits for. */
+  | { readonly stream: number; readonly bytes: true }
   | { readonly stream: number; readonly end: true }
   | { readonly stream: number; readonly error: ThreadError };
 
@@ -54,56 +61,41 @@ export interface FromNeighbour {
 
 /** Answers what the `PortBuckets` at the other end of `port` ask. */
 export function serveBuckets(port: MessagePort, jobs: ReadonlyMap<number, ServedJob>): void {
-  const streams = new Map<number, { consume(bytes: number): void; stop(): void }>();
+  const streams = new Map<number, { wake(): void; stop(): void }>();
   port.on('message', (request: Request) => {
-    if ('consumed' in request) streams.get(request.stream)?.consume(request.consumed);
+    if ('room' in request) streams.get(request.stream)?.wake();
     else if ('stop' in request) streams.get(request.stream)?.stop();
     else void send(request);
   });
 
   const answer = (message: Answer) => port.postMessage(message);
 
-  async function send({ stream, job, key, options, window }: Extract<Request, { key: string }>): Promise<void> {
+  async function send({ stream, job, key, options, memory }: Extract<Request, { key: string }>): Promise<void> {
     const served = jobs.get(job);
-    const ring = new Uint8Array(window);
+    const ring = new RingWriter(memory, () => answer({ stream, bytes: true }));
     const stopping = new AbortController();
-    let written = 0;
-    let consumed = 0;
-    let wake = () => {};
+    let bytes = 0;
     let failed = true;
     let neighbour = false;
     const began = performance.now();
-    streams.set(stream, {
-      consume: (bytes) => {
-        consumed += bytes;
-        wake();
-      },
-      stop: () => stopping.abort(),
-    });
+    streams.set(stream, { wake: () => ring.wake(), stop: () => stopping.abort() });
     try {
       if (!served) throw new Error(`no job ${job} is at work`);
       const signal = AbortSignal.any([served.signal, stopping.signal]);
-      signal.addEventListener('abort', () => wake(), { once: true });
-      const object: BucketObject & FromNeighbour = await served.bucket.get(key, { ...options, signal });
+      signal.addEventListener('abort', () => ring.stop(signal.reason as Error), { once: true });
+      const object: BucketObject & FromNeighbour = await served.bucket.get(key, {
+        ...options,
+        into: ring.into,
+        signal,
+      });
       const { size, etag, modified, version, body } = object;
       neighbour = object.neighbour === true;
       answer({ stream, info: { size, etag, modified, version } });
       for await (const block of body) {
+        signal.throwIfAborted();
         served.onRead(block.length, size);
-        for (let at = 0; at < block.length; ) {
-          while (written - consumed === ring.length && !signal.aborted) {
-            await new Promise<void>((resolve) => {
-              wake = resolve;
-            });
-          }
-          signal.throwIfAborted();
-          const from = written % ring.length;
-          const length = Math.min(block.length - at, ring.length - (written - consumed), ring.length - from);
-          ring.set(block.subarray(at, at + length), from);
-          written += length;
-          at += length;
-          answer({ stream, from, length });
-        }
+        bytes += block.length;
+        await ring.put(block);
       }
       answer({ stream, end: true });
       failed = false;
@@ -113,7 +105,7 @@ export function serveBuckets(port: MessagePort, jobs: ReadonlyMap<number, Served
       answer({ stream, error: toThreadError(error) });
     } finally {
       streams.delete(stream);
-      served?.onFetched({ bytes: written, milliseconds: performance.now() - began, failed, neighbour });
+      served?.onFetched({ bytes, milliseconds: performance.now() - began, failed, neighbour });
     }
   }
 }
@@ -126,11 +118,40 @@ export function readOnlyBucket(name: string, get: Bucket['get']): Bucket {
   return { name, get, head: refuse, put: refuse, list: refuse, delete: refuse, close: async () => {} };
 }
 
+/** Memory for reads, used again and again. */
+class Rings {
+  readonly #small: SharedArrayBuffer[] = [];
+  readonly #large: SharedArrayBuffer[] = [];
+  #usedAt = 0;
+  #sweeping: NodeJS.Timeout | undefined;
+
+  take({ range }: GetOptions): SharedArrayBuffer {
+    const isSmall = range !== undefined && range.length <= SMALL_RING_BYTES;
+    const spare = isSmall ? this.#small : this.#large;
+    return spare.pop() ?? makeRing(isSmall ? SMALL_RING_BYTES : RING_BYTES);
+  }
+
+  give(memory: SharedArrayBuffer): void {
+    const spare = memory.byteLength < RING_BYTES ? this.#small : this.#large;
+    spare.push(memory);
+    this.#usedAt = performance.now();
+    this.#sweeping ??= setInterval(() => this.#sweep(), RING_REST).unref();
+  }
+
+  #sweep(): void {
+    if (performance.now() - this.#usedAt < RING_REST) return;
+    this.#small.length = 0;
+    this.#large.length = 0;
+    clearInterval(this.#sweeping);
+    this.#sweeping = undefined;
+  }
+}
+
 /** The worker's end: makes a bucket for a job. Only `get` exists there, and a block is valid until the next is asked for. */
 export class PortBuckets {
   readonly #port: MessagePort;
   readonly #streams = new Map<number, (answer: Answer) => void>();
-  readonly #windows: SharedArrayBuffer[] = [];
+  readonly #rings = new Rings();
   #next = 0;
 
   constructor(port: MessagePort) {
@@ -150,22 +171,24 @@ export class PortBuckets {
   async #get(job: number, key: string, options: GetOptions, signal: AbortSignal): Promise<BucketObject> {
     signal.throwIfAborted();
     const stream = this.#next++;
-    const window = this.#windows.pop() ?? new SharedArrayBuffer(WINDOW_BYTES);
     const port = this.#port;
-    const answers: Answer[] = [];
+    const memory = this.#rings.take(options);
+    const ring = new RingReader(memory, () => port.postMessage({ stream, room: true } satisfies Request));
+    let info: ObjectInfo | undefined;
+    let last: Extract<Answer, { end: true } | { error: ThreadError }> | undefined;
     let wake = () => {};
-    let heardLast = false;
     let finished = false;
     // Neither side may use the ring any more when the next read gets it.
     const release = () => {
-      if (heardLast && finished) this.#windows.push(window);
+      if (last !== undefined && finished) this.#rings.give(memory);
     };
     this.#streams.set(stream, (answer) => {
-      answers.push(answer);
+      if ('info' in answer) info = answer.info;
+      else if (!('bytes' in answer)) {
+        last = answer;
+        release();
+      }
       wake();
-      if (!isLast(answer)) return;
-      heardLast = true;
-      release();
     });
     const abort = () => wake();
     signal.addEventListener('abort', abort);
@@ -174,28 +197,33 @@ export class PortBuckets {
       if (finished) return;
       finished = true;
       signal.removeEventListener('abort', abort);
-      if (!heardLast) port.postMessage({ stream, stop: true } satisfies Request);
+      if (last === undefined) port.postMessage({ stream, stop: true } satisfies Request);
       release();
     };
-    const next = async (): Promise<Answer> => {
-      while (answers.length === 0) {
-        signal.throwIfAborted();
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
-      }
-      const answer = answers.shift()!;
-      if ('error' in answer) throw fromThreadError(answer.error);
-      return answer;
+    const heard = () =>
+      new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    const isOver = (): boolean => {
+      if (last !== undefined && 'error' in last) throw fromThreadError(last.error);
+      return last !== undefined;
     };
 
-    const { range, ifMatch, version } = options;
-    const asked = { range, ifMatch, version };
-    port.postMessage({ stream, job, key, options: asked, window } satisfies Request);
+    const { range, ifMatch, version, checked } = options;
+    port.postMessage({
+      stream,
+      job,
+      key,
+      options: { range, ifMatch, version, checked },
+      memory,
+    } satisfies Request);
     try {
-      const first = await next();
-      if (!('info' in first)) throw new Error('an object came without its facts');
-      return { ...first.info, body: blocks() };
+      while (info === undefined) {
+        if (isOver()) throw new Error('an object came without its facts');
+        await heard();
+        signal.throwIfAborted();
+      }
+      return { ...info, body: blocks() };
     } catch (error) {
       finish();
       throw error;
@@ -204,10 +232,13 @@ export class PortBuckets {
     async function* blocks(): AsyncGenerator<Buffer> {
       try {
         for (;;) {
-          const answer = await next();
-          if (!('length' in answer)) return;
-          yield Buffer.from(window, answer.from, answer.length);
-          port.postMessage({ stream, consumed: answer.length } satisfies Request);
+          signal.throwIfAborted();
+          const block = ring.next();
+          if (block !== undefined) {
+            yield block;
+            ring.consumed(block.length);
+          } else if (isOver()) return;
+          else if (ring.sleep()) await heard();
         }
       } finally {
         finish();

@@ -24,8 +24,6 @@ import type { VerityChoice } from './verity-choice.ts';
 export interface Cache extends AsyncDisposable {
   readonly layout: Layout;
   readonly bootId: string;
-  /** Whether the kernel checks the objects' bytes as it reads them. */
-  readonly hasVerity: boolean;
 
   /** Whether the object is there, whole. */
   has(id: Digest): boolean;
@@ -96,14 +94,12 @@ export async function openCache({
   }
   const descriptor = openSync(directory, 'r');
   const retired: string[] = [];
-  let verity: Verity | undefined;
   try {
     writeFileSync(layout.lock, `${process.pid}\n`);
     makeLayout(layout);
     for (const name of readdirSync(layout.incoming))
       rmSync(`${layout.incoming}/${name}`, { recursive: true, force: true });
     retired.push(...recover(layout, bootId));
-    verity = useVerity === 'off' ? undefined : await openVerity(layout);
   } catch (error) {
     closeSync(descriptor);
     lock.release();
@@ -113,6 +109,8 @@ export async function openCache({
   const listeners: ((placed: readonly Placed[]) => void)[] = [];
   const removalListeners: ((id: Digest) => void)[] = [];
   let sealing: Promise<void> | undefined;
+  /** Tried out when there is something to protect: that waits for the disk. */
+  let verity: Promise<Verity | undefined> | undefined = useVerity === 'off' ? Promise.resolve(undefined) : undefined;
   const session = randomBytes(6).toString('hex');
   const closing = new AbortController();
   let writers = 0;
@@ -129,17 +127,19 @@ export async function openCache({
         dropObjects(layout, new Set(files));
       }
       // The kernel flushes each of them anew, which costs little where nothing is left to be flushed.
-      for (const file of files) if (verity) await protect(verity, file);
+      for (const file of files) await protect(file);
       for (const file of files) rmSync(file, { force: true });
     }
   };
 
-  const protect = async (by: Verity, journal: string) => {
+  const protect = async (journal: string) => {
     try {
-      await by.protect(idsIn(journal), closing.signal);
+      verity ??= openVerity(layout);
+      const by = await verity;
+      await by?.protect(idsIn(journal), closing.signal);
     } catch (error) {
       onWarning?.(`fs-verity is not used any more for objects of the cache ${directory}: ${(error as Error).message}`);
-      verity = undefined;
+      verity = Promise.resolve(undefined);
     }
   };
 
@@ -153,9 +153,6 @@ export async function openCache({
   const cache: Cache = {
     layout,
     bootId,
-    get hasVerity() {
-      return verity !== undefined;
-    },
     has: (id) => existsSync(objectPath(layout, id)),
     objectPath: (id) => objectPath(layout, id),
     ensureLate: (id) => {

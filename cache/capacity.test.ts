@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Digest } from '../dataset/digest.ts';
+import { UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { type Cache, openCache } from './cache.ts';
 import { type Capacity, type CapacityOptions, createCapacity } from './capacity.ts';
@@ -215,6 +216,53 @@ describe('the capacity of a cache', () => {
     expect(room.take(5 * FILE)).toBe(true);
     await until(() => room.bytes >= 9 * FILE);
     expect(room.pending).toBe(0);
+  });
+
+  it('takes the room of an image before it is made, and gives it back where that failed', async () => {
+    await limitTo(100);
+    const before = room.bytes;
+    const making = capacity.making('an image', 50 * FILE, async () => {
+      expect(room.bytes).toBe(before - 50 * FILE);
+      await capacity.refresh();
+      expect(room.bytes).toBe(before - 50 * FILE);
+      throw new Error('it failed');
+    });
+    await expect(making).rejects.toThrow('it failed');
+    expect(room.bytes).toBe(before);
+    expect(room.pending).toBe(0);
+  });
+
+  it('counts an image as what it takes once it is there', async () => {
+    await limitTo(100);
+    const before = room.bytes;
+    const image = join(cache.layout.images, 'x');
+    await capacity.making('an image', 50 * FILE, async () => writeFileSync(image, Buffer.alloc(30 * FILE)));
+    await capacity.refresh();
+    expect(room.pending).toBe(0);
+    expect(Math.abs(before - room.bytes - 30 * FILE)).toBeLessThan(10 * FILE);
+  });
+
+  it('lets cached objects of mounted versions go for an image, as many as it needs', async () => {
+    const version = await build(20, 'a-');
+    book.put(version, { lastStaged: 1 });
+    await fill(version);
+    book.staged.add(version.staged.version);
+    await limitTo(20);
+    expect(await capacity.making('an image', 5 * FILE, async () => cached(version).length)).toBe(15);
+  });
+
+  it('makes no image that the disk has no room for, and lets nothing go for it', async () => {
+    const version = await build(20, 'a-');
+    book.put(version, { lastStaged: 1 });
+    await fill(version);
+    const making = capacity.making('an image', 1e15, async () => {
+      throw new Error('it was made');
+    });
+    await expect(making).rejects.toThrow(UnavailableError);
+    await expect(making).rejects.toThrow(
+      /the disk of .* has \d+ bytes free, and an image takes about 1000000000000000/,
+    );
+    expect(cached(version)).toHaveLength(20);
   });
 
   it('asks mounts to let go when what was mounted is evicted', async () => {

@@ -1,6 +1,7 @@
 import { statfs } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../dataset/digest.ts';
+import { UnavailableError } from '../dataset/errors.ts';
 import type { Cache } from './cache.ts';
 import { publish } from './events.ts';
 import { type Evicted, type EvictionPlan, evict, planEviction } from './evict.ts';
@@ -13,8 +14,11 @@ import { type EvictionProgress, newProgress, type VersionBook } from './victims.
 
 /** Keeps a cache within its limits: tells its writers how much they may write, and evicts before they meet the end of it. */
 export interface Capacity extends AsyncDisposable {
+  /** Resolves when the room is known. */
+  readonly ready: Promise<void>;
   /** @returns whether there is room for so many bytes now. Versions not in use go for it. */
   makeRoom(bytes: number): Promise<boolean>;
+  readonly making: Making;
   evict(request: EvictRequest): Promise<EvictionResult>;
   /** What `evict` would remove. */
   plan(request: EvictRequest): Promise<EvictionPlan>;
@@ -28,6 +32,15 @@ export interface Capacity extends AsyncDisposable {
   stats(): CapacityStats;
   close(): Promise<void>;
 }
+
+/**
+ * Makes a file in the cache's directory that is no object, and that a mount needs: a version's image, a workspace. Its room is taken first;
+ * versions not in use go for it, and then as many bytes of cached objects of those in use, which can be streamed.
+ * @param what names it in the error
+ * @param bytes that it will take of the disk, about
+ * @throws UnavailableError where the disk has no room
+ */
+export type Making = <T>(what: string, bytes: number, make: () => Promise<T>) => Promise<T>;
 
 export interface EvictRequest {
   /** How much is wanted, in bytes; everything that may go where it is not said. */
@@ -71,6 +84,8 @@ export interface CapacityOptions {
   /** Of `createRoom`: kept current from now on. */
   readonly room: SharedArrayBuffer;
   readonly limits?: SpaceLimits;
+  /** Before this resolves, no more is looked at than the room needs: the disk, and what the cache takes where that is limited. */
+  readonly after?: Promise<unknown>;
   /** What partial files take on the disk, in bytes. */
   readonly partialBytes?: () => number;
   /** Makes mounts let go of removed objects, whose blocks they keep. */
@@ -126,6 +141,8 @@ export function createCapacity(options: CapacityOptions): Capacity {
   let measuring: Promise<void> | undefined;
   let evicting: Promise<unknown> = Promise.resolve();
   let underway = 0;
+  /** Files that are being made. */
+  let makings = 0;
   let progress: EvictionProgress = newProgress();
   let progressOf = '';
   /** Nothing could go when the versions were these. */
@@ -166,7 +183,7 @@ export function createCapacity(options: CapacityOptions): Capacity {
     }
     const now = await diskSpace();
     if (closed) return;
-    if (isIdle?.()) room.forgetPending();
+    if (makings === 0 && isIdle?.()) room.forgetPending();
     const before = room.bytes;
     const { pending } = room;
     const first = resolved === undefined;
@@ -318,10 +335,24 @@ export function createCapacity(options: CapacityOptions): Capacity {
     track(release().then(() => {}));
   }
 
-  const timer = setInterval(() => {
+  /** Where nothing but the disk limits it, the disk tells the room. */
+  async function lookAtDisk(): Promise<void> {
+    disk = await diskSpace();
+    if (closed || resolved !== undefined) return;
+    resolved = resolveLimits(limits, disk.total);
+    room.set(roomFor({ held: 0, pending: room.pending }, disk, resolved));
+  }
+
+  const refreshAndTidy = () => {
     refresh().then(tidy).catch(warn);
-  }, interval).unref();
-  refresh().then(tidy).catch(warn);
+  };
+  let timer: NodeJS.Timeout | undefined;
+  const ready = limits.limit === undefined ? lookAtDisk() : refresh();
+  Promise.all([ready, options.after]).then(() => {
+    if (closed) return;
+    timer = setInterval(refreshAndTidy, interval).unref();
+    refreshAndTidy();
+  }, warn);
 
   async function makeRoom(bytes: number): Promise<boolean> {
     const made = await tryRoom(bytes);
@@ -355,8 +386,49 @@ export function createCapacity(options: CapacityOptions): Capacity {
     return enough();
   }
 
+  /** Looks at the other folders, from now on. */
+  async function measureAgain(): Promise<void> {
+    await measuring?.catch(() => {});
+    measuring ??= measureOthers().finally(() => {
+      measuring = undefined;
+    });
+    await measuring;
+  }
+
+  async function making<T>(what: string, bytes: number, make: () => Promise<T>): Promise<T> {
+    const mustHave = async (evictable: number) => {
+      const { free } = await diskSpace();
+      if (free + evictable >= bytes) return;
+      throw new UnavailableError(
+        `the disk of ${directory} has ${free} bytes free, and ${what} takes about ${bytes}: free some, or give the cache another disk`,
+        { facts: { directory, free, bytes } },
+      );
+    };
+    await mustHave(index.totals().held);
+    // What was known of the disk may be a second old.
+    await refresh();
+    if (!(await tryRoom(bytes)) && !closed) await enqueue(() => run({ bytes, mounted: true }));
+    await mustHave(0);
+    makings += 1;
+    room.seize(bytes);
+    let made = false;
+    try {
+      const result = await make();
+      made = true;
+      // Until it is counted with the other folders, it counts as what is being written.
+      await measureAgain().catch(warn);
+      return result;
+    } finally {
+      makings -= 1;
+      if (made) room.settle(bytes);
+      else room.give(bytes);
+    }
+  }
+
   const capacity: Capacity = {
+    ready,
     makeRoom,
+    making,
     evict: (request) => enqueue(() => run(request)),
     plan: (request) => planEviction({ ...request, index, book }),
     keep: (version) => {

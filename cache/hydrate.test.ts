@@ -81,7 +81,7 @@ describe('hydrating', () => {
     expectWhole(version, ['file-000049']);
   });
 
-  it('answers a thousand opens of a thousand objects with one read of each pack', async () => {
+  it('answers a thousand opens of a thousand objects with a few reads of each pack, whole once at most', async () => {
     const version = await buildVersion(repository, randomFiles(1000, 5_000), { target: 600_000 });
     expect(version.packs.length).toBeGreaterThan(6);
     const bring = hydrator();
@@ -89,7 +89,10 @@ describe('hydrating', () => {
     const paths = [...version.files.keys()].sort(() => Math.random() - 0.5);
     await Promise.all(paths.map((path) => bring.hydrate(version.files.get(path)!.id)));
     expectWhole(version);
-    for (const pack of version.packs) expect(bucket.wholeReads.get(packKey(pack))).toBe(1);
+    // What they wait for may have come by ranges before the rest of a pack is read.
+    for (const pack of version.packs) expect(bucket.wholeReads.get(packKey(pack)) ?? 0).toBeLessThanOrEqual(1);
+    expect(bucket.readsOf('packs/')).toBeLessThan(100);
+    expect(bucket.bytesRead).toBeLessThan(2.5 * 1000 * 5_000);
     for (const [key, count] of bucket.reads)
       if (key.startsWith('segments') || key.startsWith('locations')) expect(count, key).toBeLessThanOrEqual(2);
   });

@@ -59,6 +59,8 @@ export interface Hydrator extends AsyncDisposable {
 /** What a hydrator is doing now. */
 export interface HydratorStats extends QueueStats {
   readonly waiting: number;
+  /** How many packs and large files are read at a time now: it follows what that brings. */
+  readonly reads: number;
 }
 
 export interface Registration extends Disposable {
@@ -107,7 +109,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
   const extra = new ExtraBytes();
   const queue = new JobQueue(crew, { jobs: () => pace.limit, memory });
   const segments = new SegmentReader();
-  const sources = new Map<StagedSource, () => void>();
+  const sources = new Map<StagedSource, { readonly since: number; forget(): void }>();
   const knows = (id: Digest) => sources.keys().some(({ map }) => map.has(id));
   const locate = (id: Digest, fresh: boolean) => segments.locate(id, sources.keys(), fresh);
   const { take, missing } = createWays({
@@ -116,6 +118,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
     extra,
     streamOver,
     isWanted: knows,
+    since: (source) => sources.get(source)?.since ?? Number.POSITIVE_INFINITY,
     join: (id) => quests.join(id, 'next'),
   });
   const readAhead = createReadAhead({
@@ -199,7 +202,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
         unfollow();
         unwant();
       };
-      sources.set(source, forget);
+      sources.set(source, { since: performance.now(), forget });
       const dispose = () => {
         if (sources.delete(source)) forget();
       };
@@ -216,7 +219,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
     get waiting() {
       return quests.waiting;
     },
-    stats: () => ({ waiting: quests.waiting, ...queue.stats() }),
+    stats: () => ({ waiting: quests.waiting, reads: pace.limit, ...queue.stats() }),
     locate: (id, fresh = false) => locate(id, fresh),
     knows,
     crew,

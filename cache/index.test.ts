@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -120,6 +120,42 @@ describe("a cache's index", () => {
     await index.settled;
     expect((await all()).map(({ id }) => id)).toEqual([...ids, ...more].filter((id) => id !== ids[7]).sort());
     await killed.close();
+  });
+
+  it('is not opened before it may be, and misses nothing of what came until then', async () => {
+    put(2);
+    await index.close();
+    unlinkSync(cache.layout.index);
+    const may = Promise.withResolvers<void>();
+    index = openIndex(cache, { after: may.promise });
+    put(3, 2);
+    expect(existsSync(cache.layout.index)).toBe(false);
+    may.resolve();
+    await index.settled;
+    expect(index.totals().objects).toBe(5);
+  });
+
+  it('finds what came before a kill that came before it was opened', async () => {
+    put(2);
+    await index.settled;
+    await index.close();
+    const killed = openIndex(cache, { after: new Promise(() => {}) });
+    index = openIndex(cache, { after: Promise.resolve() });
+    put(3, 2);
+    await index.settled;
+    expect(index.totals().objects).toBe(5);
+    await killed.close();
+  });
+
+  it('stays closed in order where nobody asked it and nothing came', async () => {
+    const [id] = put(1);
+    await index.settled;
+    await index.close();
+    await openIndex(cache, { after: new Promise(() => {}) }).close();
+    unlinkSync(cache.objectPath(id!));
+    index = openIndex(cache);
+    await index.settled;
+    expect(index.totals().objects).toBe(1);
   });
 
   it('reads no directory where it was closed in order', async () => {

@@ -1,9 +1,9 @@
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { type Digest, digestFromBytes, digestToBytes, isDigest } from '../dataset/digest.ts';
-import { isErrno } from '../dataset/errors.ts';
-import { isRefusedByDisk, openDatabase } from '../system/database.ts';
+import { isDiskFull, isErrno } from '../dataset/errors.ts';
+import { type Database, isRefusedByDisk, openDatabase, type Statement } from '../system/database.ts';
 import type { Cache } from './cache.ts';
 import { fans } from './layout.ts';
 
@@ -58,8 +58,6 @@ const held = (row: string) => `(${row}.size + ${BLOCK - 1}) / ${BLOCK} * ${BLOCK
 const SCHEMA = `
   CREATE TABLE objects (id BLOB PRIMARY KEY, size INTEGER NOT NULL, added INTEGER NOT NULL, verified INTEGER) WITHOUT ROWID;
   CREATE INDEX checks ON objects (coalesce(verified, added), id);
-  CREATE TABLE state (closed INTEGER NOT NULL);
-  INSERT INTO state VALUES (0);
   CREATE TABLE totals (objects INTEGER NOT NULL, bytes INTEGER NOT NULL, held INTEGER NOT NULL);
   INSERT INTO totals VALUES (0, 0, 0);
   CREATE TRIGGER came AFTER INSERT ON objects BEGIN
@@ -94,23 +92,19 @@ interface Row {
   readonly verified: number | null;
 }
 
+export interface OpenIndexOptions {
+  /** The database is not opened, and the directory not read, before this resolves or somebody asks the index. */
+  readonly after?: Promise<unknown>;
+}
+
 /** Follows a cache from now on. Close it before the cache. */
-export function openIndex(cache: Cache): CacheIndex {
+export function openIndex(cache: Cache, { after: mayOpen }: OpenIndexOptions = {}): CacheIndex {
   const { layout } = cache;
-  const { database, isNew, wasClosed } = openOrStandIn(layout.index);
-  const insert = database.prepare(
-    'INSERT INTO objects (id, size, added) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET size = excluded.size',
-  );
-  const drop = database.prepare('DELETE FROM objects WHERE id = ?');
-  const mark = database.prepare('UPDATE objects SET verified = ? WHERE id = ?');
-  const one = database.prepare<[Buffer], Row>('SELECT * FROM objects WHERE id = ?');
-  const sums = database.prepare<[], IndexTotals>('SELECT objects, bytes, held FROM totals');
-  const after = database.prepare<[Buffer, number], Row>('SELECT * FROM objects WHERE id > ? ORDER BY id LIMIT ?');
-  const between = database.prepare<[Buffer, Buffer], Row>('SELECT * FROM objects WHERE id >= ? AND id <= ?');
-  const checks = database.prepare<[number, Buffer, number], Row>(
-    'SELECT * FROM objects WHERE (coalesce(verified, added), id) > (?, ?) ORDER BY coalesce(verified, added), id LIMIT ?',
-  );
-  const inFan = database.prepare<[Buffer, Buffer], { id: Buffer }>('SELECT id FROM objects WHERE id >= ? AND id <= ?');
+  const closedMark = `${layout.index}.closed`;
+  const wasClosed = existsSync(closedMark);
+  // What comes from now on may not be written down.
+  rmSync(closedMark, { force: true });
+  let tables: Tables | undefined;
 
   /** What came (its size) or went (undefined) since the last write. */
   let changes = new Map<Digest, number | undefined>();
@@ -120,28 +114,41 @@ export function openIndex(cache: Cache): CacheIndex {
   let complete = false;
   /** Changes were given up: the index is made right when the disk takes it. */
   let behind = false;
+  const settling = Promise.withResolvers<void>();
+  // Whoever waits for it meets the failure; nobody has to.
+  settling.promise.catch(() => {});
 
-  const write = database.transaction((news: ReadonlyMap<Digest, number | undefined>) => {
-    const now = Date.now();
-    for (const [id, size] of news) {
-      if (size === undefined) drop.run(digestToBytes(id));
-      else insert.run(digestToBytes(id), size, now);
+  const open = (): Tables => {
+    if (tables) return tables;
+    const { database, isNew } = openOrStandIn(layout.index);
+    tables = prepareTables(database);
+    complete = !isNew && wasClosed;
+    if (complete) settling.resolve();
+    else {
+      const done = () => {
+        complete = !closed;
+        settling.resolve();
+      };
+      reconcile().then(done, settling.reject);
     }
-  });
-  const flush = () => {
+    return tables;
+  };
+  const flush = (): Tables => {
     clearTimeout(timer);
     timer = undefined;
-    if (changes.size === 0) return;
+    const at = open();
+    if (changes.size === 0) return at;
     const news = changes;
     changes = new Map();
     try {
-      write(news);
+      at.write(news);
     } catch (error) {
       if (!isRefusedByDisk(error)) throw error;
       keep(news);
-      return;
+      return at;
     }
     if (behind) mend();
+    return at;
   };
   /** A full disk does not end the daemon: what could not be written is written later. */
   const keep = (news: Map<Digest, number | undefined>) => {
@@ -191,7 +198,11 @@ export function openIndex(cache: Cache): CacheIndex {
       const names = await readdir(`${layout.objects}/${fan}`);
       if (closed) return;
       flush();
-      const indexed = new Set(inFan.all(...rangeOf(fan)).map(({ id }) => digestFromBytes(id)));
+      const indexed = new Set(
+        open()
+          .inFan.all(...rangeOf(fan))
+          .map(({ id }) => digestFromBytes(id)),
+      );
       const missing = names.filter(isDigest).filter((id) => !indexed.delete(id));
       for (let at = 0; at < missing.length && !closed; at += STATS_AT_ONCE) {
         await Promise.all(missing.slice(at, at + STATS_AT_ONCE).map(look));
@@ -203,34 +214,28 @@ export function openIndex(cache: Cache): CacheIndex {
     }
     flush();
   };
-  complete = !isNew && wasClosed;
-  const settled = complete
-    ? Promise.resolve()
-    : reconcile().then(() => {
-        complete = !closed;
-      });
-  // Whoever waits for it meets the failure; nobody has to.
-  settled.catch(() => {});
+  if (mayOpen === undefined) open();
+  else
+    mayOpen
+      .then(() => {
+        if (!closed) open();
+      })
+      .catch(settling.reject);
 
   const index: CacheIndex = {
-    settled,
-    totals: () => {
-      flush();
-      return sums.get()!;
-    },
+    settled: settling.promise,
+    totals: () => flush().sums.get()!,
     get: (id) => {
-      flush();
-      const row = one.get(digestToBytes(id));
+      const row = flush().one.get(digestToBytes(id));
       return row && objectOf(row);
     },
-    startingWith: (prefix) => {
-      flush();
-      return between.all(...rangeOf(prefix)).map(objectOf);
-    },
+    startingWith: (prefix) =>
+      flush()
+        .between.all(...rangeOf(prefix))
+        .map(objectOf),
     async *batches({ after: start, size = BATCH } = {}) {
       for (let last: Buffer = start ? digestToBytes(start) : Buffer.alloc(0); ; ) {
-        flush();
-        const rows = after.all(last, size);
+        const rows = flush().after.all(last, size);
         if (rows.length === 0) return;
         yield rows.map(objectOf);
         last = rows.at(-1)!.id;
@@ -238,59 +243,94 @@ export function openIndex(cache: Cache): CacheIndex {
       }
     },
     markVerified: (id, at = Date.now()) => {
-      flush();
       try {
-        mark.run(at, digestToBytes(id));
+        flush().mark.run(at, digestToBytes(id));
       } catch (error) {
         // It will be checked again sooner than it need be.
         if (!isRefusedByDisk(error)) throw error;
       }
     },
     byLastCheck: ({ after: last, limit }) => {
-      flush();
       const from = last
         ? [last.verified ?? last.added, digestToBytes(last.id)]
         : [Number.MIN_SAFE_INTEGER, Buffer.alloc(0)];
-      return checks.all(from[0] as number, from[1] as Buffer, limit).map(objectOf);
+      return flush()
+        .checks.all(from[0] as number, from[1] as Buffer, limit)
+        .map(objectOf);
     },
     close: async () => {
       if (closed) return;
-      flush();
+      // Nobody asked, and nothing came: it is as it was found.
+      if (!tables && changes.size === 0) complete = wasClosed;
+      else flush();
       closed = true;
-      await settled.catch(() => {});
-      try {
-        if (complete && changes.size === 0) database.exec('UPDATE state SET closed = 1');
-      } catch (error) {
-        if (!isRefusedByDisk(error)) throw error;
-      }
-      database.close();
+      if (tables) await settling.promise.catch(() => {});
+      const inOrder = complete && changes.size === 0;
+      tables?.database.close();
+      if (inOrder) markClosed(closedMark);
     },
     [Symbol.asyncDispose]: () => index.close(),
   };
   return index;
 }
 
+/** Behind the database, which is on the disk then. */
+function markClosed(file: string): void {
+  try {
+    writeFileSync(file, '');
+  } catch (error) {
+    // It will be compared with the directory, which it need not be.
+    if (!isDiskFull(error)) throw error;
+  }
+}
+
+interface Tables {
+  readonly database: Database;
+  write(news: ReadonlyMap<Digest, number | undefined>): void;
+  readonly mark: Statement<[number, Buffer]>;
+  readonly one: Statement<[Buffer], Row>;
+  readonly sums: Statement<[], IndexTotals>;
+  readonly after: Statement<[Buffer, number], Row>;
+  readonly between: Statement<[Buffer, Buffer], Row>;
+  readonly checks: Statement<[number, Buffer, number], Row>;
+  readonly inFan: Statement<[Buffer, Buffer], { id: Buffer }>;
+}
+
+function prepareTables(database: Database): Tables {
+  const insert = database.prepare(
+    'INSERT INTO objects (id, size, added) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET size = excluded.size',
+  );
+  const drop = database.prepare('DELETE FROM objects WHERE id = ?');
+  return {
+    database,
+    write: database.transaction((news: ReadonlyMap<Digest, number | undefined>) => {
+      const now = Date.now();
+      for (const [id, size] of news) {
+        if (size === undefined) drop.run(digestToBytes(id));
+        else insert.run(digestToBytes(id), size, now);
+      }
+    }),
+    mark: database.prepare('UPDATE objects SET verified = ? WHERE id = ?'),
+    one: database.prepare('SELECT * FROM objects WHERE id = ?'),
+    sums: database.prepare('SELECT objects, bytes, held FROM totals'),
+    after: database.prepare('SELECT * FROM objects WHERE id > ? ORDER BY id LIMIT ?'),
+    between: database.prepare('SELECT * FROM objects WHERE id >= ? AND id <= ?'),
+    checks: database.prepare(
+      'SELECT * FROM objects WHERE (coalesce(verified, added), id) > (?, ?) ORDER BY coalesce(verified, added), id LIMIT ?',
+    ),
+    inFan: database.prepare('SELECT id FROM objects WHERE id >= ? AND id <= ?'),
+  };
+}
+
 /** The index's file, or one in memory for as long as the disk takes nothing. */
 function openOrStandIn(file: string) {
   try {
-    return begin(file);
+    return openDatabase({ file, schema: SCHEMA });
   } catch (error) {
     if (!isRefusedByDisk(error)) throw error;
     // It would not know what comes and goes from now on.
     for (const suffix of ['', '-wal', '-shm']) rmSync(file + suffix, { force: true });
-    return begin(':memory:');
-  }
-}
-
-function begin(file: string) {
-  const { database, isNew } = openDatabase({ file, schema: SCHEMA });
-  try {
-    const state = database.prepare<[], { closed: number }>('SELECT closed FROM state').get();
-    database.exec('UPDATE state SET closed = 0');
-    return { database, isNew, wasClosed: state?.closed === 1 };
-  } catch (error) {
-    database.close();
-    throw error;
+    return openDatabase({ file: ':memory:', schema: SCHEMA });
   }
 }
 

@@ -27,8 +27,8 @@ export interface Share {
 export interface QueuedTask {
   /** Made when it is started, where more may join it until then. */
   readonly task: CrewJob | (() => CrewJob);
-  /** What it holds at most while it runs, in bytes. */
-  readonly memory: number;
+  /** What it holds at most while it runs, in bytes; asked when it is started, where more may join it until then. */
+  readonly memory: number | (() => number);
   /** It is over in a moment, and is not counted with those that are not. */
   readonly small: boolean;
 }
@@ -142,7 +142,8 @@ export class JobQueue {
 
   /** Whether jobs wait for others to end. */
   get saturated(): boolean {
-    return Object.values(this.#other.queued).some(({ size }) => size > 0);
+    const { urgent, next, prefetch } = this.#other.queued;
+    return urgent.size + next.size + prefetch.size > 0;
   }
 
   stats(): QueueStats {
@@ -179,20 +180,21 @@ export class JobQueue {
       const small = this.#small.next(SMALL_AT_ONCE);
       const job = small ?? this.#other.next(this.#limits.jobs());
       if (!job) return;
+      const memory = typeof job.memory === 'function' ? job.memory() : job.memory;
       // Small ones are bounded by their number.
-      if (!small && this.#running.size > 0 && this.#memory + job.memory > this.#limits.memory) return;
-      void this.#run(job);
+      if (!small && this.#running.size > 0 && this.#memory + memory > this.#limits.memory) return;
+      void this.#run(job, memory);
     }
   }
 
-  async #run(job: Job): Promise<void> {
+  async #run(job: Job, memory: number): Promise<void> {
     const lane = this.#laneOf(job);
     const patient = job.priority !== 'urgent';
     lane.queued[job.priority].delete(job);
     lane.running += 1;
     if (patient) lane.patient += 1;
     this.#running.add(job);
-    this.#memory += job.memory;
+    this.#memory += memory;
     job.started = performance.now();
     try {
       job.running = this.#crew.run(job.repository, typeof job.task === 'function' ? job.task() : job.task);
@@ -203,7 +205,7 @@ export class JobQueue {
     } finally {
       if (this.#jobs.get(job.key) === job) this.#jobs.delete(job.key);
       this.#running.delete(job);
-      this.#memory -= job.memory;
+      this.#memory -= memory;
       lane.running -= 1;
       if (patient) lane.patient -= 1;
       this.#start();

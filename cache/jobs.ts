@@ -4,7 +4,7 @@ import type { SourceContent } from '../dataset/entry.ts';
 import { CorruptError } from '../dataset/errors.ts';
 import { partsId } from '../dataset/format/parts.ts';
 import type { ChunkLocation } from '../dataset/location.ts';
-import { readChunk, readChunks, streamPack } from '../dataset/pack.ts';
+import { READ_THROUGH_BYTES, readChunk, readChunks, streamPack } from '../dataset/pack.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { readSource } from '../dataset/source/read-source.ts';
 import type { LocatedPart } from './crew-protocol.ts';
@@ -30,15 +30,18 @@ export interface UnpackOptions {
  */
 export async function unpack({ repository, pack, writer, isWanted, isUrgent, signal }: UnpackOptions): Promise<void> {
   let full: unknown;
+  /** Wanted and missing when the pack's index came. */
   let planned: Digest[] = [];
+  let isPlanned = new Set<Digest>();
   let foretold = 0;
   let met = 0;
+  const isMissing = (id: Digest) => isPlanned.has(id) || (isWanted(id) && !writer.has(id));
   try {
     await streamPack(
       repository,
       pack,
-      (id) => (full ? isUrgent(id) : isWanted(id)) && !writer.has(id),
-      async (id, bytes) => {
+      (id) => (!full || isUrgent(id)) && isMissing(id),
+      (id, bytes) => {
         met += 1;
         if (met > foretold - FORETELL / 2) foretellMore();
         try {
@@ -53,7 +56,8 @@ export async function unpack({ repository, pack, writer, isWanted, isUrgent, sig
       {
         lend: true,
         onIndex: (entries) => {
-          planned = entries.map(({ id }) => id).filter((id) => isWanted(id) && !writer.has(id));
+          planned = entries.map(({ id }) => id).filter(isMissing);
+          isPlanned = new Set(planned);
           foretellMore();
         },
       },
@@ -80,11 +84,8 @@ export interface FetchPiecesOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Unwanted bytes between wanted chunks that are read rather than asked around, in bytes. */
-const GAP_BYTES = 256 * 1024;
-
 /** Requests of one job under way at a time. */
-const RANGES_AT_ONCE = 4;
+export const RANGES_AT_ONCE = 4;
 
 /**
  * Reads some chunks of a pack and puts each in place: what lies close together with one request.
@@ -99,7 +100,10 @@ export async function fetchPieces({ repository, pack, chunks, writer, signal }: 
   const work = async () => {
     for (let run = runs.shift(); run; run = runs.shift()) {
       try {
-        await readChunks(repository, pack, run, (bytes, at) => writer.put(run![at]!.id, bytes), signal);
+        const chunks = run;
+        await readChunks(repository, pack, chunks, (bytes, at) => writer.put(chunks[at]!.id, bytes), signal, {
+          lend: true,
+        });
       } catch (error) {
         failures.push(error);
       }
@@ -121,7 +125,7 @@ function runsOf(chunks: readonly ChunkLocation[]): ChunkLocation[][] {
   const runs: ChunkLocation[][] = [];
   let end = Number.NEGATIVE_INFINITY;
   for (const chunk of chunks) {
-    if (chunk.offset - end <= GAP_BYTES) runs.at(-1)!.push(chunk);
+    if (chunk.offset - end <= READ_THROUGH_BYTES) runs.at(-1)!.push(chunk);
     else runs.push([chunk]);
     end = chunk.offset + chunk.stored;
   }

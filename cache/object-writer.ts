@@ -1,18 +1,9 @@
-import {
-  closeSync,
-  existsSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  renameSync,
-  rmSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs';
+import { existsSync, ftruncateSync, mkdirSync, rmSync, writeSync } from 'node:fs';
 import type { Digest } from '../dataset/digest.ts';
-import { isDiskFull, UnavailableError } from '../dataset/errors.ts';
+import { isDiskFull, isErrno, UnavailableError } from '../dataset/errors.ts';
 import { Journal } from './journal.ts';
 import { type Layout, objectPath } from './layout.ts';
+import { moveInto, type NewFile, NewFiles } from './new-files.ts';
 import type { Room } from './room.ts';
 
 /** An object that was put into objects/. */
@@ -39,30 +30,41 @@ export interface ObjectWriterOptions {
 /** So many names may be foretold at once. */
 export const FORETELL = 4096;
 
-/** How much waits for one journal entry, and so for one flush of the disk. */
-const BATCH_FILES = 1024;
+/** How much waits for one journal entry, and so for one flush of the disk; as many files are open. */
+const BATCH_FILES = 256;
 const BATCH_BYTES = 64 * 1024 * 1024;
 
-/** Permission bits of every object: nobody writes to it, whoever may see the mount may read it. */
-const OBJECT_MODE = 0o444;
+/** How many placed objects are told of at a time, and how late, in milliseconds, where nobody waits for them. */
+const TELL_FILES = 256;
+const TELL_AFTER = 25;
+
+/** What has no place yet: written by this writer, or elsewhere. */
+interface Pending {
+  readonly file: NewFile | string;
+  readonly size: number;
+  readonly taken: number;
+}
 
 /**
  * Puts objects into a cache. Every call is synchronous: a writer belongs on a worker thread, where it makes files as fast as the
- * kernel does. Objects become visible whole, in batches, with `flush`.
+ * kernel does. An object becomes visible whole: at once where its name was foretold, else with its batch or with `flush`.
  */
 export class ObjectWriter {
   readonly #layout: Layout;
   readonly #folder: string;
+  readonly #files: NewFiles;
   readonly #journal: Journal;
   readonly #onPlaced: (placed: readonly Placed[]) => void;
   readonly #room: Room | undefined;
-  readonly #pending = new Map<Digest, { temporary: string; size: number; taken: number }>();
+  readonly #pending = new Map<Digest, Pending>();
+  /** In place, and not told of yet. */
+  #placed = new Map<Digest, Placed>();
+  #telling: NodeJS.Timeout | undefined;
   /** Which generation of the journal has the name of an object to come. */
   readonly #foretold = new Map<Digest, number>();
   #foretelling: Promise<unknown> | undefined;
   #failure: { readonly error: unknown } | undefined;
   #pendingBytes = 0;
-  #serial = 0;
 
   constructor(options: ObjectWriterOptions) {
     const { layout, name, bootId, room, onPlaced, onRetired } = options;
@@ -72,6 +74,7 @@ export class ObjectWriter {
     this.#room = room;
     this.#onPlaced = onPlaced;
     mkdirSync(this.#folder);
+    this.#files = new NewFiles(this.#folder);
   }
 
   /** Whether the object is in place, or will be with the next `flush`. */
@@ -79,8 +82,9 @@ export class ObjectWriter {
     return this.#pending.has(id) || existsSync(objectPath(this.#layout, id));
   }
 
+  /** Whether it was written, and nobody was told that it is in place. */
   isPending(id: Digest): boolean {
-    return this.#pending.has(id);
+    return this.#pending.has(id) || this.#placed.has(id);
   }
 
   /**
@@ -94,6 +98,7 @@ export class ObjectWriter {
     try {
       const generation = await foretelling;
       for (const id of ids) this.#foretold.set(id, generation);
+      this.#placeForetold();
     } catch {
       // Nothing was foretold.
     } finally {
@@ -126,14 +131,14 @@ export class ObjectWriter {
    */
   begin(id: Digest, taken: number): ObjectFile {
     if (this.#room?.take(taken) === false) throw this.#full(id);
-    const temporary = `${this.#folder}/${this.#serial++}`;
-    let descriptor: number;
+    let file: NewFile;
     try {
-      descriptor = openSync(temporary, 'wx', OBJECT_MODE);
+      file = this.#create();
     } catch (error) {
       this.#room?.give(taken);
       throw this.#translated(error, id);
     }
+    const { descriptor } = file;
     let end = 0;
     return {
       write: (bytes, position) => {
@@ -143,23 +148,21 @@ export class ObjectWriter {
         }
       },
       finish: (size) => {
-        if (end !== size) ftruncateSync(descriptor, size);
-        closeSync(descriptor);
-        if (this.#pending.has(id)) {
-          unlinkSync(temporary);
-          this.#room?.give(taken);
-          return;
+        const pending = { file, size, taken };
+        try {
+          if (end !== size) ftruncateSync(descriptor, size);
+        } catch (error) {
+          this.#drop(pending);
+          throw this.#translated(error, id);
         }
-        this.#pending.set(id, { temporary, size, taken });
+        if (this.#pending.has(id)) return this.#drop(pending);
+        if (this.#isForetold(id)) return this.#guarded(id, () => this.#place(id, pending));
+        this.#pending.set(id, pending);
         this.#pendingBytes += size;
         if (this.#exceeds(4)) this.flush();
         else if (this.#exceeds(1)) this.show();
       },
-      abort: () => {
-        closeSync(descriptor);
-        unlinkSync(temporary);
-        this.#room?.give(taken);
-      },
+      abort: () => this.#drop({ file, size: 0, taken }),
     };
   }
 
@@ -169,52 +172,95 @@ export class ObjectWriter {
    */
   adopt(id: Digest, file: string, size: number): void {
     this.flush();
-    this.#pending.set(id, { temporary: file, size, taken: 0 });
+    this.#pending.set(id, { file, size, taken: 0 });
     this.#pendingBytes += size;
   }
 
-  /** Has everything written so far visible soon: when names that are being foretold are on the disk. */
+  /** Has everything written so far visible soon, when names that are being foretold are on the disk, and told of. */
   show(): void {
+    this.#tell();
+    if (this.#pending.size === 0) return;
     const act = () => this.#attempt();
     if (this.#foretelling) this.#foretelling.then(act, act);
     else act();
   }
 
-  /** Makes everything written so far visible; meets what an earlier `show` failed with. */
+  /** Makes everything written so far visible, and tells of it; meets what an earlier `show` failed with. */
   flush(): void {
-    if (this.#failure) {
-      const { error } = this.#failure;
-      this.#failure = undefined;
-      throw error;
+    const failure = this.#failure;
+    this.#failure = undefined;
+    try {
+      if (failure) throw failure.error;
+      const pending = [...this.#pending];
+      this.#pending.clear();
+      this.#pendingBytes = 0;
+      this.#placeAll(pending);
+    } finally {
+      this.#tell();
     }
-    if (this.#pending.size === 0) return;
-    const pending = [...this.#pending];
-    this.#pending.clear();
-    this.#pendingBytes = 0;
-    const placed: Placed[] = [];
+  }
+
+  /** What is in the way of one is thrown, and the rest is dropped. */
+  #placeAll(pending: readonly [Digest, Pending][]): void {
+    if (pending.length === 0) return;
+    let at = 0;
     try {
       this.#record(pending.map(([id]) => id));
-      for (const [id, { temporary, size, taken }] of pending) {
-        const path = objectPath(this.#layout, id);
-        // A second writer may have been faster. Its inode stays, since late/ and mounts may have it already.
-        if (existsSync(path)) {
-          unlinkSync(temporary);
-          this.#room?.give(taken);
-          placed.push({ id, size });
-        } else {
-          renameSync(temporary, path);
-          placed.push(this.#room ? { id, size, taken } : { id, size });
-        }
-      }
+      while (at < pending.length) this.#place(...pending[at++]!);
     } catch (error) {
-      for (const [, { temporary, taken }] of pending.slice(placed.length)) {
-        rmSync(temporary, { force: true });
-        this.#room?.give(taken);
-      }
-      throw this.#translated(error, pending[placed.length]![0]);
-    } finally {
-      if (placed.length > 0) this.#onPlaced(placed);
+      for (const [, one] of pending.slice(at)) this.#drop(one);
+      throw this.#translated(error, pending[Math.max(0, at - 1)]![0]);
     }
+  }
+
+  /** Its name must be on the disk, in the journal that is open. */
+  #place(id: Digest, pending: Pending): void {
+    const { file, size, taken } = pending;
+    const path = objectPath(this.#layout, id);
+    let placed: boolean;
+    try {
+      placed = typeof file === 'string' ? moveInto(file, path) : this.#files.place(file, path);
+    } catch (error) {
+      this.#drop(pending);
+      throw error;
+    }
+    // A second writer may have been faster. Its inode stays, since late/ and mounts may have it already.
+    if (!placed) this.#room?.give(taken);
+    // It may have been placed and removed since the last telling: what was taken counts both times.
+    const before = this.#placed.get(id)?.taken;
+    const counted = placed && this.#room ? taken + (before ?? 0) : before;
+    this.#placed.set(id, counted === undefined ? { id, size } : { id, size, taken: counted });
+    if (this.#placed.size >= TELL_FILES) this.#tell();
+    else this.#telling ??= setTimeout(() => this.#tell(), TELL_AFTER);
+  }
+
+  /** Those that wait for their names, and have them. */
+  #placeForetold(): void {
+    const foretold = [...this.#pending].filter(([id]) => this.#isForetold(id));
+    for (const [id, { size }] of foretold) {
+      this.#pending.delete(id);
+      this.#pendingBytes -= size;
+    }
+    try {
+      this.#placeAll(foretold);
+    } catch (error) {
+      this.#failure ??= { error };
+    }
+  }
+
+  #drop({ file, taken }: Pending): void {
+    if (typeof file === 'string') rmSync(file, { force: true });
+    else this.#files.drop(file);
+    this.#room?.give(taken);
+  }
+
+  #tell(): void {
+    clearTimeout(this.#telling);
+    this.#telling = undefined;
+    if (this.#placed.size === 0) return;
+    const placed = [...this.#placed.values()];
+    this.#placed = new Map();
+    this.#onPlaced(placed);
   }
 
   /** A flush whose failure is met by the next one. */
@@ -233,11 +279,15 @@ export class ObjectWriter {
 
   #record(ids: readonly Digest[]): void {
     const { generation } = this.#journal;
-    const known = (id: Digest) => generation !== undefined && this.#foretold.get(id) === generation;
+    const known = (id: Digest) => this.#isForetold(id, generation);
     const unknown = ids.filter((id) => !known(id));
     if (unknown.length > 0) this.#journal.record(unknown);
     // Those that were known stood in a file that has ended meanwhile.
     if (this.#journal.generation !== generation && unknown.length < ids.length) this.#journal.record(ids.filter(known));
+  }
+
+  #isForetold(id: Digest, generation = this.#journal.generation): boolean {
+    return generation !== undefined && this.#foretold.get(id) === generation;
   }
 
   /** To be called when writing pauses: lets the journal go to be sealed. */
@@ -252,6 +302,17 @@ export class ObjectWriter {
     this.flush();
     this.pause();
     rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  /** As many files are open as wait for their names: where that is too many, these get them now. */
+  #create(): NewFile {
+    try {
+      return this.#files.create();
+    } catch (error) {
+      if (!isErrno(error, 'EMFILE') || this.#pending.size === 0) throw error;
+      this.flush();
+      return this.#files.create();
+    }
   }
 
   #guarded<T>(id: Digest, act: () => T): T {

@@ -5,6 +5,8 @@
 export interface Room {
   /** False, and nothing taken, where there are not so many. */
   take(bytes: number): boolean;
+  /** Takes them also where there are not so many: for what must be written. */
+  seize(bytes: number): void;
   /** Back again: what was taken and not written. */
   give(bytes: number): void;
   /** What was taken lies in the cache now, and is counted there. To be said with the objects that are announced, on the main thread. */
@@ -50,6 +52,10 @@ export function openRoom(shared: SharedArrayBuffer): Room {
       }
       add(PENDING, -bytes);
       return false;
+    },
+    seize: (bytes) => {
+      add(PENDING, bytes);
+      add(LEFT, -bytes);
     },
     give: (bytes) => {
       add(LEFT, bytes);

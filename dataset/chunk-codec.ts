@@ -6,7 +6,7 @@ import { CorruptError } from './errors.ts';
 import type { ChunkCodec } from './format/locations.ts';
 import { packName } from './format/pack.ts';
 
-interface StoredChunk {
+export interface StoredChunk {
   readonly id: Digest;
   readonly stored: number;
   readonly length: number;
@@ -17,11 +17,22 @@ interface StoredChunk {
 const THREAD_BYTES = 256 * 1024;
 
 /**
- * The bytes of a chunk from those stored in a pack, checked against its id.
+ * The bytes of a chunk from those stored in a pack, checked against its id: at once, unless it is large and compressed.
+ * @param place where they go if they are not the stored ones
  * @throws CorruptError that names pack and chunk
  */
-export async function restoreChunk(pack: Digest, chunk: StoredChunk, stored: Buffer): Promise<Buffer> {
-  const bytes = chunk.codec === 'raw' ? stored : await decompress(pack, chunk, stored);
+export function restoreChunk(
+  pack: Digest,
+  chunk: StoredChunk,
+  stored: Buffer,
+  place: (length: number) => Buffer = Buffer.allocUnsafeSlow,
+): Buffer | Promise<Buffer> {
+  if (chunk.codec === 'raw') return checked(pack, chunk, stored);
+  if (chunk.length < THREAD_BYTES) return checked(pack, chunk, decompress(pack, chunk, stored, place(chunk.length)));
+  return decompressAside(pack, chunk, stored).then((bytes) => checked(pack, chunk, bytes));
+}
+
+function checked(pack: Digest, chunk: StoredChunk, bytes: Buffer): Buffer {
   if (bytes.length !== chunk.length)
     throw damagedChunk(pack, chunk.id, `it has ${bytes.length} bytes instead of ${chunk.length}`);
   const actual = hash('sha256', bytes, 'hex');
@@ -36,14 +47,13 @@ export function damagedChunk(pack: Digest, chunk: Digest, fault: string, cause?:
   });
 }
 
-async function decompress(pack: Digest, chunk: StoredChunk, stored: Buffer): Promise<Buffer> {
-  const { id, length } = chunk;
-  if (length < THREAD_BYTES) {
-    const bytes = Buffer.allocUnsafeSlow(length);
-    const actual = zstdDecompress(bytes, stored);
-    if (actual < 0) throw unreadable(pack, id);
-    return actual === length ? bytes : bytes.subarray(0, actual);
-  }
+function decompress(pack: Digest, { id, length }: StoredChunk, stored: Buffer, into: Buffer): Buffer {
+  const actual = zstdDecompress(into, stored);
+  if (actual < 0) throw unreadable(pack, id);
+  return actual === length ? into : into.subarray(0, actual);
+}
+
+async function decompressAside(pack: Digest, { id, length }: StoredChunk, stored: Buffer): Promise<Buffer> {
   try {
     return await new Promise<Buffer>((resolve, reject) => {
       decompressOnThread(stored, { maxOutputLength: length }, (error, bytes) =>

@@ -453,7 +453,7 @@ describeRepositories('importing', (make, kind) => {
       });
 
       it('leaves out a file that goes before it is read, and finds it when it is back', async () => {
-        for (let i = 0; i < 2000; i++) write(`d${i % 20}/f${i}`, `${i} `.repeat(200));
+        for (let i = 0; i < 1200; i++) write(`d${i % 20}/f${i}`, `${i} `.repeat(200));
         // One process that renames by itself: when it has ended, nothing changes the directory any more.
         const script = `
           const { readdirSync, renameSync } = require('node:fs');
@@ -466,7 +466,7 @@ describeRepositories('importing', (make, kind) => {
             renameSync(path, path + '.away');
             renameSync(path + '.away', path);
           }`;
-        for (let round = 0; round < 5; round++) {
+        for (let round = 0; round < 3; round++) {
           const child = spawn(process.execPath, ['-e', script, source], { stdio: ['ignore', 'pipe', 'inherit'] });
           const ended = new Promise((resolve) => child.once('exit', resolve));
           try {

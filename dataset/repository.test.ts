@@ -59,7 +59,7 @@ describeRepositories('a repository', (make) => {
   });
 
   test('a place that holds something else is refused, and named', async () => {
-    const { bucket, location } = bucketAt(await make());
+    const { bucket, location } = await bucketAt(await make());
     await bucket.put('thesis.tex', Buffer.from('x'));
     await expect(initRepository(location)).rejects.toThrow('it has thesis.tex; choose another place');
     expect((await collect(bucket.list(''))).map(({ key }) => key)).toEqual(['thesis.tex']);
@@ -67,7 +67,7 @@ describeRepositories('a repository', (make) => {
   });
 
   test('a damaged or newer repository.json says so', async () => {
-    const { bucket, location } = bucketAt(await make());
+    const { bucket, location } = await bucketAt(await make());
     for (const text of ['', '{', '[]\n', '{"format":1}\n']) {
       await bucket.put('repository.json', Buffer.from(text));
       await expect(openRepository(location)).rejects.toThrow(CorruptError);

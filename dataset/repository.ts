@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { bucketAt } from './bucket/at.ts';
+import { type Access, bucketAt } from './bucket/at.ts';
 import type { Bucket } from './bucket/bucket.ts';
 import { PROBES, proveConditionalWrites } from './bucket/prove-conditions.ts';
 import { readObject } from './bucket/read-object.ts';
@@ -13,6 +13,8 @@ export interface Repository {
   /** Canonical: an absolute path, or an `s3://` URL. Any process may open it by this, and it holds no secret. */
   readonly location: string;
   readonly bucket: Bucket;
+  /** How its store, and those of its sources, are spoken to. */
+  readonly access?: Access;
 }
 
 const KEY = 'repository.json';
@@ -20,8 +22,8 @@ const FORMAT = 1;
 const LIMIT = 64 * 1024;
 
 /** Opens what `initRepository` made. Close its bucket when done. */
-export async function openRepository(location: string): Promise<Repository> {
-  const { bucket, location: place } = bucketAt(location);
+export async function openRepository(location: string, access?: Access): Promise<Repository> {
+  const { bucket, location: place } = await bucketAt(location, access);
   try {
     const id = await readId(bucket, place);
     if (id === undefined)
@@ -31,7 +33,7 @@ export async function openRepository(location: string): Promise<Repository> {
           facts: { repository: place },
         },
       );
-    return { id, location: place, bucket };
+    return { id, location: place, bucket, ...(access && { access }) };
   } catch (error) {
     await bucket.close();
     throw error;
@@ -43,7 +45,7 @@ export async function openRepository(location: string): Promise<Repository> {
  * writes: that is tried out, and refused with the reason where it does not.
  */
 export async function initRepository(location: string): Promise<Repository> {
-  const { bucket, location: place } = bucketAt(location);
+  const { bucket, location: place } = await bucketAt(location);
   try {
     let id = await readId(bucket, place);
     if (id === undefined) {

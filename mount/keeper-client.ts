@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { isErrno, UnavailableError } from '../dataset/errors.ts';
+import type { RingMemory } from './fuse/ring-server.ts';
 import type { Settled } from './fuse/ring-stand-in.ts';
 import { copyDescriptors } from './keeper-hold.ts';
 import {
@@ -15,11 +16,12 @@ import {
 export interface KeeperClient {
   list(): Promise<{ readonly pid: number; readonly rings: readonly HeldRing[] }>;
   /** Has the keeper keep a copy of our descriptor. Its pid. ConflictError where another process serves one of that name. */
-  hold(name: string, fd: number, facts: RingFacts, table?: number): Promise<KeptBy>;
+  hold(name: string, fd: number, facts: RingFacts, memory?: RingMemory): Promise<KeptBy>;
   /** Our own copies of the descriptors that the keeper holds; the caller closes them. NotFoundError, or ConflictError where it is served. */
   take(
     name: string,
-  ): Promise<KeptBy & { readonly fd: number; readonly table: number | undefined; readonly ring: HeldRing }>;
+    deadline: number,
+  ): Promise<KeptBy & { readonly fd: number; readonly memory: RingMemory; readonly ring: HeldRing }>;
   /** Says that we live. Whether the keeper stood in for us meanwhile. */
   ping(name: string): Promise<boolean>;
   /** What it answered then, a part at a time, until there is no more. */
@@ -72,16 +74,16 @@ export async function connectKeeper(path: string): Promise<KeeperClient | undefi
     closed,
     isClosed: () => socket.destroyed,
     list: () => ask({ do: 'list' }),
-    async hold(name, fd, facts, table) {
+    async hold(name, fd, facts, memory) {
       const { settled, deadline, connection } = facts;
-      return await ask({ do: 'hold', name, pid: process.pid, fd, table, settled, deadline, connection });
+      return await ask({ do: 'hold', name, pid: process.pid, fd, ...memory, settled, deadline, connection });
     },
-    async take(name) {
-      const { pid, patience, rings } = await ask({ do: 'take', name, pid: process.pid });
+    async take(name, deadline) {
+      const { pid, patience, rings } = await ask({ do: 'take', name, pid: process.pid, deadline });
       const ring = rings[0]!;
       try {
-        const [fd, table] = copyDescriptors(pid, [ring.fd, ring.table]);
-        return { fd: fd!, table, ring, pid, patience };
+        const [fd, table, waits] = copyDescriptors(pid, [ring.fd, ring.table, ring.waits]);
+        return { fd: fd!, memory: { table, waits }, ring, pid, patience };
       } catch (error) {
         await ask({ do: 'leave', name });
         throw new UnavailableError(

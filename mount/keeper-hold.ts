@@ -2,20 +2,20 @@ import { closeSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { pidfdGetfd, pidfdOpen } from '../system/calls.ts';
 import { pollReadable } from '../system/calls-fuse.ts';
-import type { RingServer } from './fuse/ring-server.ts';
+import type { RingMemory, RingServer } from './fuse/ring-server.ts';
 import type { Settled } from './fuse/ring-stand-in.ts';
 import type { HeldRing, RingFacts } from './keeper-protocol.ts';
 
-/** A ring whose descriptor the keeper has. */
-export interface Hold extends RingFacts {
+/** A ring whose descriptor the keeper has, with copies of its daemon's memory. */
+export interface Hold extends RingFacts, RingMemory {
   readonly name: string;
   readonly fd: number;
-  /** A copy of the memory in which the daemon keeps its file nodes. */
-  readonly table: number | undefined;
+  /** Of the daemon that served last. */
+  deadline: number;
   server: Serving | undefined;
   standIn: RingServer | undefined;
-  /** When the daemon was heard of, in ms as `performance.now()`; undefined of one that never said that it lives. */
-  heard: number | undefined;
+  /** When the daemon was heard of, in ms as `performance.now()`. */
+  heard: number;
   /** What a stand-in answered, and no daemon was told yet. */
   answered: Settled;
   dropped: boolean;
@@ -48,11 +48,12 @@ export function copyDescriptors(pid: number, numbers: readonly (number | undefin
   }
 }
 
-export function showHold({ name, fd, table, settled, deadline, connection, server, standIn }: Hold): HeldRing {
+export function showHold({ name, fd, table, waits, settled, deadline, connection, server, standIn }: Hold): HeldRing {
   return {
     name,
     fd,
     table,
+    waits,
     settled,
     deadline,
     connection,

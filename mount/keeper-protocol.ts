@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { type ErrorKind, errorOfKind, InvalidError, LarderError } from '../dataset/errors.ts';
 import type { Negotiated } from './fuse/negotiate.ts';
+import type { RingMemory } from './fuse/ring-server.ts';
 import type { Settled } from './fuse/ring-stand-in.ts';
 
 /**
@@ -10,16 +11,16 @@ import type { Settled } from './fuse/ring-stand-in.ts';
  */
 export type KeeperRequest =
   | { readonly do: 'list' }
-  /** Keep a copy of descriptor `fd` of process `pid`, and of `table`, in which it keeps its file nodes. */
+  /** Keep a copy of descriptor `fd` of process `pid`, and of the memory that the next one gets. */
   | ({
       readonly do: 'hold';
       readonly name: string;
       readonly pid: number;
       readonly fd: number;
-      readonly table?: number | undefined;
-    } & RingFacts)
-  /** Let me serve this one from now on; the reply says which descriptor to copy. */
-  | { readonly do: 'take'; readonly name: string; readonly pid: number }
+    } & RingMemory &
+      RingFacts)
+  /** Let me serve this one from now on, with this deadline; the reply says which descriptors to copy. */
+  | { readonly do: 'take'; readonly name: string; readonly pid: number; readonly deadline?: number }
   /** I live. The reply says whether you stood in for me meanwhile: then what you had read is to be sent again. */
   | { readonly do: 'ping'; readonly name: string }
   /** What did you answer while you stood in? To be asked until it is nothing. */
@@ -38,12 +39,11 @@ export interface RingFacts {
   readonly connection: number;
 }
 
-export interface HeldRing extends RingFacts {
+/** With the numbers that the memory has in the keeper. */
+export interface HeldRing extends RingFacts, RingMemory {
   readonly name: string;
   /** The descriptor's number in the keeper. */
   readonly fd: number;
-  /** Likewise, of the memory in which the daemon that had it keeps its file nodes. */
-  readonly table?: number | undefined;
   /** A daemon serves it; otherwise the keeper stands in: it lets opens wait, and ends those that are interrupted or overdue. */
   readonly served: boolean;
   /** The keeper stands in: no daemon serves it, or one that gives no sign of life. */
@@ -93,12 +93,13 @@ export function parseKeeperRequest(line: string): KeeperRequest {
       named &&
       numbers('pid', 'fd', 'deadline', 'connection') &&
       (request.table === undefined || numbers('table')) &&
+      (request.waits === undefined || numbers('waits')) &&
       typeof settled?.minor === 'number' &&
       typeof settled.resend === 'boolean' &&
       typeof settled.parallel === 'boolean' &&
       typeof settled.passthrough === 'boolean' &&
       typeof settled.maxRead === 'number',
-    take: () => named && numbers('pid'),
+    take: () => named && numbers('pid') && (request.deadline === undefined || numbers('deadline')),
     ping: () => named,
     settled: () => named,
     leave: () => named,

@@ -55,10 +55,10 @@ export async function openKeptRing(options: KeptRingOptions): Promise<KeptRing> 
     const mounted = connectionNumber(target);
     const held = (await client?.list())?.rings.find((ring) => ring.name === name);
     if (client && held && mounted === held.connection) {
-      const taken = await client.take(name);
+      const taken = await client.take(name, options.deadline);
       kept = taken;
       try {
-        const joined = await joinRing(taken.fd, taken.ring.settled, serving, taken.table);
+        const joined = await joinRing(taken.fd, taken.ring.settled, held.connection, serving, taken.memory);
         await settle(client, joined);
         return { server: joined, how: 'joined' };
       } catch (error) {
@@ -73,7 +73,7 @@ export async function openKeptRing(options: KeptRingOptions): Promise<KeptRing> 
   }
 
   async function hold(keeper: KeeperClient): Promise<void> {
-    kept = await keeper.hold(name, server.fd, facts, server.table);
+    kept = await keeper.hold(name, server.fd, facts, server.memory);
     tell(`the keeper, process ${kept.pid}, holds the ring`);
   }
 

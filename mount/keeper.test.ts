@@ -156,9 +156,9 @@ describe.skipIf(!canMount)('a ring that a keeper holds', () => {
     await daemon({}, heldBy(kept));
     const client = (await connectKeeper(socket))!;
     expect(await client.list()).toMatchObject({ pid: kept.pid, rings: [{ name: 'ring', served: true }] });
-    await expect(client.take('ring')).rejects.toThrow(/process \d+ serves the ring/);
+    await expect(client.take('ring', 1)).rejects.toThrow(/process \d+ serves the ring/);
     await expect(client.drop('ring')).rejects.toThrow(/serves the ring/);
-    await expect(client.take('other')).rejects.toThrow('holds no ring other');
+    await expect(client.take('other', 1)).rejects.toThrow('holds no ring other');
     await expect(client.hold('broken', 9999, (await client.list()).rings[0]!)).rejects.toThrow('EBADF');
     client.close();
   });

@@ -123,7 +123,7 @@ function createKeeper(tell: (event: string) => void, patience: number) {
     await endStandIn(hold);
     setServer(hold, undefined);
     closeSync(hold.fd);
-    if (hold.table !== undefined) closeSync(hold.table);
+    for (const memory of [hold.table, hold.waits]) if (memory !== undefined) closeSync(memory);
   }
 
   async function standIn(hold: Hold): Promise<void> {
@@ -132,7 +132,7 @@ function createKeeper(tell: (event: string) => void, patience: number) {
     tell(`${hold.name}: ${silent ?? 'no daemon serves it, standing in'}`);
     let server: RingServer;
     try {
-      server = await standInForRing(hold.fd, hold.settled, hold.deadline);
+      server = await standInForRing(hold.fd, hold.settled, hold.connection, hold.deadline, hold.waits);
     } catch (error) {
       tell(`${hold.name}: cannot stand in, so it is closed: ${error}`);
       return await forget(hold);
@@ -154,7 +154,7 @@ function createKeeper(tell: (event: string) => void, patience: number) {
     () => {
       const now = performance.now();
       for (const hold of holds.values()) {
-        if (!hold.server || hold.heard === undefined || now - hold.heard < patience) continue;
+        if (!hold.server || now - hold.heard < patience) continue;
         if (!hold.standIn) void inTurn(hold.name, () => standInBeside(hold));
         else if (now - hold.heard > patience + BESIDE_CHECK) hold.standIn.resend();
       }
@@ -163,7 +163,7 @@ function createKeeper(tell: (event: string) => void, patience: number) {
   );
 
   async function standInBeside(hold: Hold): Promise<void> {
-    if (hold.server && hold.heard !== undefined && performance.now() - hold.heard >= patience) await standIn(hold);
+    if (hold.server && performance.now() - hold.heard >= patience) await standIn(hold);
   }
 
   /** A connection was closed. Its process may still be reading: only when it is gone, or has said so, may another read. */
@@ -190,7 +190,7 @@ function createKeeper(tell: (event: string) => void, patience: number) {
         const { name, pid, settled, deadline, connection: number } = request;
         const before = holds.get(name);
         if (before) refuseIfServed(before, pid);
-        const [fd, table] = copyDescriptors(pid, [request.fd, request.table]);
+        const [fd, table, waits] = copyDescriptors(pid, [request.fd, request.table, request.waits]);
         const pidfd = pidfdOpen(pid);
         if (before) await forget(before);
         const server: Serving = { connection, pid, pidfd };
@@ -198,12 +198,13 @@ function createKeeper(tell: (event: string) => void, patience: number) {
           name,
           fd: fd!,
           table,
+          waits,
           settled,
           deadline,
           connection: number,
           server,
           standIn: undefined,
-          heard: undefined,
+          heard: performance.now(),
           answered: NOTHING_SETTLED,
           dropped: false,
         };
@@ -218,7 +219,8 @@ function createKeeper(tell: (event: string) => void, patience: number) {
         const pidfd = pidfdOpen(request.pid);
         await endStandIn(hold);
         setServer(hold, { connection, pid: request.pid, pidfd });
-        hold.heard = undefined;
+        hold.heard = performance.now();
+        hold.deadline = request.deadline ?? hold.deadline;
         tell(`${hold.name}: taken by process ${request.pid}`);
         if (connection.destroyed) void lost(hold, connection);
         return { ...reply, rings: [showHold(hold)] };

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -83,6 +83,28 @@ describe.skipIf(!canMount)('the probe, where one may mount', () => {
       }
       expect(backing).not.toContain(dir);
     }
+  });
+
+  it('clears away what one left that was killed', async () => {
+    const program = `
+      import { mkdtempSync, mkdirSync } from 'node:fs';
+      import { mount } from ${JSON.stringify(join(import.meta.dirname, '../system/calls.ts'))};
+      const target = mkdtempSync(${JSON.stringify(join(dir, '.probe-'))}) + '/tmpfs';
+      mkdirSync(target);
+      mount({ source: 'larder:probe', target, type: 'tmpfs' });
+      process.kill(process.pid, 'SIGKILL');`;
+    const { signal } = spawnSync(process.execPath, ['--input-type=module', '-e', program]);
+    expect(signal).toBe('SIGKILL');
+    expect(readMountTable().filter((record) => record.mountPoint.startsWith(dir))).toHaveLength(1);
+    await probeKernel({ directory: dir });
+    expect(readdirSync(dir)).toEqual([]);
+    expect(readMountTable().filter((record) => record.mountPoint.startsWith(dir))).toEqual([]);
+  });
+
+  it('is done by one at a time', async () => {
+    const reports = await Promise.all([probeKernel({ directory: dir }), probeKernel({ directory: dir })]);
+    expect(reports[1]).toEqual(reports[0]);
+    expect(readdirSync(dir)).toEqual([]);
   });
 });
 

@@ -4,6 +4,7 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmSync,
   truncateSync,
@@ -14,7 +15,7 @@ import { join } from 'node:path';
 import type { ByteString } from '../dataset/byte-string.ts';
 import { type Digest, sha256 } from '../dataset/digest.ts';
 import type { DirectoryEntry, Entry } from '../dataset/entry.ts';
-import { cloneFile, mount, readRaw, UMOUNT, umount } from '../system/calls.ts';
+import { cloneFile, flockAsync, mount, readRaw, UMOUNT, umount } from '../system/calls.ts';
 import { writeImage } from './erofs/image.ts';
 import { mountFuse } from './fuse/device.ts';
 import { FEATURE } from './fuse/protocol.ts';
@@ -120,13 +121,31 @@ const facts: Record<FeatureName, { title: string; instead: string; remedy: strin
   },
 };
 
+/** How the names of temporary directories begin. */
+const PLACE = '.probe-';
+
 /**
  * Tries what mounts need, each feature by using it, in a temporary directory of `directory` (on the cache's filesystem). Takes some
- * hundred milliseconds, and leaves nothing.
+ * hundred milliseconds, and leaves nothing; what one left that was killed in the middle goes with the next. One at a time tries.
  */
 export async function probeKernel({ directory }: { readonly directory: string }): Promise<KernelReport> {
   mkdirSync(directory, { recursive: true });
-  const place = mkdtempSync(join(directory, '.probe-'));
+  const held = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await flockAsync(held, 'exclusive');
+    for (const name of readdirSync(directory)) if (name.startsWith(PLACE)) await clear(join(directory, name));
+    return await tryAll(mkdtempSync(join(directory, PLACE)));
+  } finally {
+    closeSync(held);
+  }
+}
+
+async function clear(place: string): Promise<void> {
+  await cleanLeftovers(place);
+  rmSync(place, { recursive: true });
+}
+
+async function tryAll(place: string): Promise<KernelReport> {
   const features: Feature[] = [];
   const tryOne = async (feature: FeatureName, use: () => unknown, needs: readonly FeatureName[] = []) => {
     const missing = needs.filter((need) => !features.some((one) => one.feature === need && one.have));
@@ -176,8 +195,7 @@ export async function probeKernel({ directory }: { readonly directory: string })
     await tryOne('xfs', () => tryWorkspace(join(place, 'disk.xfs'), folder('xfs')), ['mount', 'loop']);
     await tryOne('reflink', () => tryReflink(place));
   } finally {
-    await cleanLeftovers(place);
-    rmSync(place, { recursive: true });
+    await clear(place);
   }
   const have = (...names: FeatureName[]) =>
     names.every((name) => features.some((one) => one.feature === name && one.have));

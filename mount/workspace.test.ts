@@ -31,6 +31,7 @@ import {
   growWorkspaceImage,
   MIN_WORKSPACE_BYTES,
   mountWorkspace,
+  newWorkspaceBytes,
   workspaceUsage,
 } from './workspace.ts';
 
@@ -155,6 +156,13 @@ describe.skipIf(!canMount)('a workspace', () => {
       message: expect.stringContaining('300 MiB'),
     });
     expect(existsSync(file)).toBe(false);
+  });
+
+  it('takes no more of the disk at first than is taken from the room', async () => {
+    await createWorkspaceImage({ file, capacity: 400 * MIB });
+    const taken = statSync(file).blocks * 512;
+    expect(taken).toBeGreaterThan(60 * MIB);
+    expect(taken).toBeLessThanOrEqual(newWorkspaceBytes(400 * MIB));
   });
 
   it('is there whole or not at all', async () => {

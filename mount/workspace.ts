@@ -36,6 +36,8 @@ import { runTool } from './run-tool.ts';
 /** mkfs.xfs makes no smaller filesystem: 300 MiB, of which the log takes 64. */
 export const MIN_WORKSPACE_BYTES = 300 * 2 ** 20;
 
+const MIB = 2 ** 20;
+
 /** Sectors of 4096 bytes: then direct I/O works on every disk. */
 const SECTOR = 4096;
 
@@ -76,6 +78,11 @@ export async function createWorkspaceImage({ file, capacity, reserve }: NewWorks
   }
   renameSync(temporary, file);
   syncDirectory(dirname(file));
+}
+
+/** What a new workspace's image takes of the disk, in bytes, before anything is in it: its log, which grows with the capacity. */
+export function newWorkspaceBytes(capacity: number): number {
+  return Math.min(Math.max(64 * MIB, capacity / 2048), 2048 * MIB) + MIB;
 }
 
 function checkCapacity(capacity: number): void {

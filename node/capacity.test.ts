@@ -4,6 +4,7 @@ import { open, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { UnavailableError } from '../dataset/errors.ts';
 import { importDirectory } from '../dataset/import.ts';
 import { initRepository, type Repository } from '../dataset/repository.ts';
 import type { Version } from '../dataset/version.ts';
@@ -121,6 +122,7 @@ describe.skipIf(!canMount)('a node whose cache is smaller than what it reads', (
     const at = await mount(node, 'old', old.version);
     await epoch(node, at, old.sums);
     await node.volumes.unstage('old', at);
+    await node.capacity.refresh();
     const others = node.capacity.stats().held - node.index.totals().held;
     await node.capacity.setLimits({ limit: { bytes: others + 4 * MIB + 90 * FILE }, minFree: { bytes: 0 } });
     const second = await mount(node, 'wanted', wanted.version);
@@ -162,6 +164,31 @@ describe.skipIf(!canMount)('a node whose cache is smaller than what it reads', (
       await node.capacity.refresh();
       expect(await epoch(node, at, sums)).toMatchObject({ wrong: [] });
       await until(() => cachedIn(node).length === FILES);
+    }, 60_000);
+
+    it('mounts on a full disk for cached files of what is mounted, and without any says what is in the way', async () => {
+      const [first, second, third] = [
+        await dataset('first', 20),
+        await dataset('second', 20),
+        await dataset('third', 20),
+      ];
+      const node = await start({ cache: join(disk.directory, 'cache') });
+      const at = await mount(node, 'first', first.version);
+      await epoch(node, at, first.sums);
+      // The index is behind on a disk that takes nothing.
+      await until(() => node.index.totals().objects === 20);
+      const empty = disk.fill();
+      const before = cachedIn(node).length;
+      const other = await mount(node, 'second', second.version);
+      expect(cachedIn(node).length).toBe(before - 1);
+      expect(await epoch(node, other, second.sums)).toMatchObject({ wrong: [] });
+      expect(await epoch(node, at, first.sums)).toMatchObject({ wrong: [] });
+      await node.capacity.evict({ mounted: true });
+      empty();
+      disk.fill();
+      const refused = mount(node, 'third', third.version);
+      await expect(refused).rejects.toThrow(UnavailableError);
+      await expect(refused).rejects.toThrow(/bytes free, and the image of version .* takes about/);
     }, 60_000);
 
     it('has its space back at once when cached files of a mounted version are evicted, and reads them again', async () => {

@@ -1,12 +1,10 @@
 import { rmSync, writeFileSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
-import { createCacheCalls } from './cache-calls.ts';
-import { logged } from './call-log.ts';
-import { createMountCalls, mountedVolume } from './calls.ts';
 import { aboutVolume } from './log.ts';
 import { type Node, type NodeOptions, openNode } from './node.ts';
-import { type ObservationOptions, observeNode } from './observation.ts';
-import { type Handlers, listen } from './server.ts';
+import type { ObservationOptions } from './observation.ts';
+import type { Handlers } from './server.ts';
 
 export interface RunningNode extends AsyncDisposable {
   readonly node: Node;
@@ -22,8 +20,17 @@ export interface RunningNode extends AsyncDisposable {
  */
 export async function startNode(options: NodeOptions & ObservationOptions): Promise<RunningNode> {
   await using stack = new AsyncDisposableStack();
-  const node = stack.use(await openNode(options));
   const startedAt = new Date().toISOString();
+  const node = stack.use(await openNode(options));
+  // Behind the ring, which is served by now: answering calls and being observed take as long to load as all before.
+  const [{ createCacheCalls }, { logged }, { createMountCalls, mountedVolume }, { observeNode }, { listen }] =
+    await Promise.all([
+      import('./cache-calls.ts'),
+      import('./call-log.ts'),
+      import('./calls.ts'),
+      import('./observation.ts'),
+      import('./server.ts'),
+    ]);
   const { volumes, hydrator, paths } = node;
   const observation = stack.use(await observeNode(node, options));
 
@@ -57,6 +64,8 @@ export async function startNode(options: NodeOptions & ObservationOptions): Prom
   const pidFile = join(paths.directory, 'node.pid');
   writeFileSync(pidFile, `${process.pid}\n`);
   stack.defer(() => rmSync(pidFile, { force: true }));
+  // A daemon that is killed has no end at which Node would do it: its successors load what this one compiled.
+  flushCompileCache();
   const held = stack.move();
   const close = () => held.disposeAsync();
   return { node, metricsPort: observation.port, close, [Symbol.asyncDispose]: close };

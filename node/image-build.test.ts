@@ -81,6 +81,6 @@ it('ends with the reason when it is not wanted any more, and leaves nothing', as
     return repository.bucket.get(key, options);
   };
   const counted = { ...version, repository: { ...repository, bucket: { ...repository.bucket, get } } };
-  await expect(ensureImage(images, counted, stopping.signal)).rejects.toThrow('nobody wants it');
+  await expect(ensureImage(images, counted, { signal: stopping.signal })).rejects.toThrow('nobody wants it');
   expect(readdirSync(images)).toEqual([]);
 });

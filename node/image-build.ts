@@ -2,6 +2,7 @@ import { fork } from 'node:child_process';
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { getCompileCacheDir } from 'node:module';
 import { basename, dirname, join } from 'node:path';
+import type { Making } from '../cache/capacity.ts';
 import { loadStageMap, type StageMap } from '../cache/stage-map.ts';
 import { readObject } from '../dataset/bucket/read-object.ts';
 import type { Digest } from '../dataset/digest.ts';
@@ -9,7 +10,6 @@ import { CorruptError, isErrno, UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { fromThreadError, toThreadError } from '../dataset/threads/thread-error.ts';
 import { readVersion } from '../dataset/version.ts';
-import { buildImage } from './image-files.ts';
 import type { ImageAnswer, ImageOrder } from './image-process.ts';
 
 /** What a node makes of a manifest, once: the tree as an EROFS image, and where its contents stand in the manifest. */
@@ -21,8 +21,18 @@ export interface VersionImage {
 /** Trees of up to so many entries are built here: that takes less time than a process to start. */
 const SMALL = 20_000;
 
+/** What image and map take together, in bytes: 207 an entry where names have 20 bytes. */
+const ENTRY_BYTES = 256;
+const LEAST_BYTES = 64 * 1024;
+
 /** No segment of a manifest is larger, in bytes. */
 const READ_LIMIT = 64 * 2 ** 20;
+
+export interface EnsureImageOptions {
+  /** Takes room for what is made. */
+  readonly making?: Making;
+  readonly signal?: AbortSignal | undefined;
+}
 
 /**
  * The image and the stage map of a version, from `directory` or, where one is missing or damaged, built anew in one pass over the
@@ -31,7 +41,7 @@ const READ_LIMIT = 64 * 2 ** 20;
 export async function ensureImage(
   directory: string,
   version: { readonly repository: Repository; readonly version: Digest; readonly root: Digest },
-  signal?: AbortSignal,
+  { making = (_what, _bytes, make) => make(), signal }: EnsureImageOptions = {},
 ): Promise<VersionImage> {
   const { repository, root } = version;
   const file = join(directory, `${root}.erofs`);
@@ -40,8 +50,11 @@ export async function ensureImage(
   if (map !== undefined) return { file, map };
 
   const { entries } = await readVersion(repository, version.version, signal);
-  if (entries <= SMALL) await buildImage({ repository, root, file, mapFile, signal });
-  else await buildApart({ repository, root, file, mapFile, signal });
+  await making(`the image of version ${version.version}`, LEAST_BYTES + entries * ENTRY_BYTES, async () => {
+    if (entries > SMALL) return await buildApart({ repository, root, file, mapFile, signal });
+    const { buildImage } = await import('./image-files.ts');
+    await buildImage({ repository, root, file, mapFile, signal });
+  });
   return { file, map: loadStageMap(mapFile, root) };
 }
 

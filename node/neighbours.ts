@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Cache } from '../cache/cache.ts';
 import type { Address } from '../cache/neighbours/address.ts';
 import type { IdentityFiles } from '../cache/neighbours/identity.ts';
-import { type Neighbours, openNeighbours } from '../cache/neighbours/neighbours.ts';
+import type { Neighbours } from '../cache/neighbours/neighbours.ts';
 import type { PeerSource } from '../cache/neighbours/peer-source.ts';
 import type { Room } from '../cache/room.ts';
 import type { Logger } from './log.ts';
@@ -31,6 +31,7 @@ export async function startNeighbours(
   { cache, room, log }: NeighbourParts,
 ): Promise<Neighbours> {
   const { directory } = cache.layout;
+  const { openNeighbours } = await import('../cache/neighbours/neighbours.ts');
   return await openNeighbours({
     ...settings,
     cache: directory,

@@ -1,7 +1,8 @@
 import { mkdirSync, readdirSync, realpathSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Cache, openCache } from '../cache/cache.ts';
-import { type Capacity, createCapacity } from '../cache/capacity.ts';
+import { type Capacity, createCapacity, type Making } from '../cache/capacity.ts';
 import { createHydrator, type Hydrator } from '../cache/hydrate.ts';
 import { type CacheIndex, openIndex } from '../cache/index.ts';
 import { type KnownVersions, openKnownVersions } from '../cache/known-versions.ts';
@@ -23,10 +24,10 @@ import { createEventLog, type EventLog } from './event-log.ts';
 import type { Logger } from './log.ts';
 import { type NeighbourSettings, startNeighbours } from './neighbours.ts';
 import { type RuntimePaths, runtimePaths } from './paths.ts';
-import { createRecovery } from './recovery.ts';
-import { createRepositories, type Repositories } from './repositories.ts';
+import { createRecovery, type Recovery } from './recovery.ts';
+import { accessWithin, createRepositories, type Repositories } from './repositories.ts';
 import { createResolver } from './resolve.ts';
-import { type Care, startCare } from './scrub.ts';
+import type { Care } from './scrub.ts';
 import { createVolumes, type Volumes } from './service.ts';
 import { createStageMaps } from './stage-maps.ts';
 import { createStagePrefetches, type StagePrefetches } from './stage-prefetch.ts';
@@ -84,8 +85,11 @@ export interface NodeOptions {
 
 export const DEFAULT_DEADLINE = 60_000;
 
-/** What hydrating may hold at a time, in bytes. */
-const HYDRATE_MEMORY = 128 * 2 ** 20;
+/** How long at most a daemon that starts does nothing but serve, in milliseconds. */
+const SERVE_FIRST = 1_000;
+
+/** What hydrating may hold at a time, in bytes: with it, the daemon stays below 200 MB. It is enough for the most packs of small files. */
+const HYDRATE_MEMORY = 64 * 2 ** 20;
 
 /** A repository whose files the hydrator's threads can read themselves. */
 function isDirectory({ location }: Repository): boolean {
@@ -108,7 +112,8 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     }),
   );
   for (const folder of [cache.layout.images, cache.layout.workspaces, paths.staged]) sweepTemporaries(folder);
-  const index = stack.use(openIndex(cache));
+  const begun = Promise.withResolvers<void>();
+  const index = stack.use(openIndex(cache, { after: begun.promise }));
   const known = openKnownVersions(cache.layout);
   const maps = stack.use(createStageMaps(cache.layout));
   const room = createRoom();
@@ -117,6 +122,10 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   const makeRoom = async (bytes: number): Promise<boolean> => {
     neighbours?.release(bytes);
     return (await capacity?.makeRoom(bytes)) ?? false;
+  };
+  const making: Making = async (what, bytes, make) => {
+    if (openRoom(room).bytes < bytes) neighbours?.release(bytes);
+    return await capacity!.making(what, bytes, make);
   };
   const hydrator = stack.use(
     createHydrator({
@@ -130,6 +139,8 @@ export async function openNode(options: NodeOptions): Promise<Node> {
       makeRoom,
     }),
   );
+  // A thread takes as long to start as all that follows.
+  if (readdirSync(paths.staged).length > 0) hydrator.crew.prepare();
   const streams = stack.use(
     createStreams({
       cache,
@@ -146,10 +157,13 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   if (options.neighbours) {
     neighbours = stack.use(await startNeighbours(options.neighbours, { cache, room: openRoom(room), log }));
   }
-  const repositories = stack.adopt(createRepositories(neighbours?.share), (opened) => opened.close());
-  const versions = createStagedVersions({ cache, hydrator, known, paths, maps });
+  const repositories = stack.adopt(
+    createRepositories({ access: accessWithin(deadline), share: neighbours?.share }),
+    (opened) => opened.close(),
+  );
+  const versions = createStagedVersions({ cache, hydrator, known, paths, maps, making });
   const prefetches = stack.use(createStagePrefetches({ hydrator, versions, repositories, log }));
-  const volumes = createVolumes({ cache, versions, paths, repositories, prefetches });
+  const volumes = createVolumes({ cache, versions, paths, repositories, making, prefetches });
   const about = (version: string) => aboutVersion({ known, volumes }, version);
   const versionOf = (id: string) => versions.sources().find(({ map }) => map.has(id as Digest))?.version;
   const events = stack.use(createEventLog({ log, cache: cache.layout.directory, about, versionOf }));
@@ -171,19 +185,23 @@ export async function openNode(options: NodeOptions): Promise<Node> {
       book,
       room,
       limits: options.limits,
+      after: begun.promise,
       partialBytes: () => streams.stats().diskBytes,
       release: releaseDentries,
       isIdle: () => hydrator.stats().running + streams.stats().fetches.running === 0,
       onWarning: (text) => log.warn(text, { repeats: 'capacity' }),
     }),
   );
-  await capacity.refresh();
+  await capacity.ready;
   // A ring without mounts on it is of no use to the next daemon.
   stack.defer(() => (volumes.records.all().length === 0 ? ring.remove() : ring.leave()));
   // Mounts that cannot ask any more get what they lack.
   const onTakenUp = ring.how === 'replaced' ? healer(versions, hydrator, log) : undefined;
   await volumes.recover({ log, recovery, onTakenUp });
   recovery.begun();
+  await untilServed(recovery, ring);
+  begun.resolve();
+  const { startCare } = await import('./scrub.ts');
   const { scrubRate } = options;
   const care = stack.use(startCare({ cache, index, hydrator, known, versions, maps, repositories, log, scrubRate }));
   const failed = ring.server.ended.then((end): Promise<never> => {
@@ -215,6 +233,15 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     close,
     [Symbol.asyncDispose]: close,
   };
+}
+
+/**
+ * Those who wait since an earlier daemon are served before anything is loaded or looked at that they do not need. Not for ever: their
+ * repository may be away.
+ */
+async function untilServed(recovery: Recovery, ring: KeptRing): Promise<void> {
+  const end = performance.now() + SERVE_FIRST;
+  while ((recovery.pending > 0 || ring.server.counters().held > 0) && performance.now() < end) await sleep(5);
 }
 
 /** Removes what a killed daemon was writing under a temporary name; its successor has the cache to itself. */

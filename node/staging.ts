@@ -1,6 +1,7 @@
 import { mkdirSync, rmSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Cache } from '../cache/cache.ts';
+import type { Making } from '../cache/capacity.ts';
 import type { Hydrator, Registration, StagedSource } from '../cache/hydrate.ts';
 import type { KnownVersions } from '../cache/known-versions.ts';
 import type { Digest } from '../dataset/digest.ts';
@@ -56,9 +57,18 @@ export interface StagedVersionsParts {
   readonly known: KnownVersions;
   readonly paths: RuntimePaths;
   readonly maps: StageMaps;
+  /** Takes room for images. */
+  readonly making: Making;
 }
 
-export function createStagedVersions({ cache, hydrator, known, paths, maps }: StagedVersionsParts): StagedVersions {
+export function createStagedVersions({
+  cache,
+  hydrator,
+  known,
+  paths,
+  maps,
+  making,
+}: StagedVersionsParts): StagedVersions {
   const staged = new Map<string, Staged>();
   const expected = new Map<string, Digest>();
   const serial = createSerial();
@@ -72,7 +82,7 @@ export function createStagedVersions({ cache, hydrator, known, paths, maps }: St
   };
 
   const imageOf = async (version: VersionToStage, signal?: AbortSignal) => {
-    const { file, map } = await ensureImage(cache.layout.images, version, signal);
+    const { file, map } = await ensureImage(cache.layout.images, version, { making, signal });
     return { file, map: maps.add(map) };
   };
 

@@ -4,7 +4,7 @@ import type { NodeState } from './state.ts';
 import { createStateMetrics } from './state-metrics.ts';
 
 const state: NodeState = {
-  hydrator: { waiting: 3, queued: { urgent: 1, next: 2, prefetch: 400 }, running: 8, bytesInFlight: 7 },
+  hydrator: { waiting: 3, queued: { urgent: 1, next: 2, prefetch: 400 }, running: 8, reads: 6, bytesInFlight: 7 },
   streams: {
     open: 2,
     inMemory: 1,
@@ -44,6 +44,7 @@ it('has what the daemon does now, and what its parts have counted', async () => 
   expect(await metrics().lines(state)).toEqual(
     expect.arrayContaining([
       'larder_hydrate_queued{priority="prefetch"} 400',
+      'larder_hydrate_reads 6',
       'larder_ring_lookups_total{outcome="failed"} 1',
       'larder_ring_reads_total 9',
       'larder_stream_queued{priority="ahead"} 7',

@@ -56,6 +56,11 @@ export function createStateMetrics(registry: Registry): StateMetrics {
   );
   gauge('larder_hydrate_running', 'Jobs that read a repository now', ({ hydrator }) => hydrator.running);
   gauge(
+    'larder_hydrate_reads',
+    'How many packs and large files are read at a time at most: it follows what that brings',
+    ({ hydrator }) => hydrator.reads,
+  );
+  gauge(
     'larder_hydrate_in_flight_bytes',
     'What the running jobs have still to read, as far as they know',
     ({ hydrator }) => hydrator.bytesInFlight,

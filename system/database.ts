@@ -1,7 +1,8 @@
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
-import Sqlite from 'better-sqlite3';
+import type Sqlite from 'better-sqlite3';
 
 export type Database = Sqlite.Database;
 export type { RunResult, Statement, Transaction } from 'better-sqlite3';
@@ -12,6 +13,14 @@ export interface DatabaseOptions {
   readonly schema: string;
   /** The page cache's limit in KiB; 8 MiB if not said. */
   readonly cacheKib?: number;
+}
+
+/** Loaded with the first database that is opened. */
+let library: typeof Sqlite | undefined;
+
+function sqlite(): typeof Sqlite {
+  library ??= createRequire(import.meta.url)('better-sqlite3') as typeof Sqlite;
+  return library;
 }
 
 /** How long a statement waits for another process's transaction, in milliseconds. */
@@ -39,7 +48,7 @@ export function openDatabase(options: DatabaseOptions): { readonly database: Dat
 /** Opens what `openDatabase` made, for reading only, in this thread or another; undefined where it is not there or of another schema. */
 export function openDatabaseReader(options: DatabaseOptions): Database | undefined {
   if (!existsSync(options.file)) return undefined;
-  const database = new Sqlite(options.file, { readonly: true, fileMustExist: true, timeout: BUSY_TIMEOUT });
+  const database = new (sqlite())(options.file, { readonly: true, fileMustExist: true, timeout: BUSY_TIMEOUT });
   database.pragma(`cache_size = -${options.cacheKib ?? 8192}`);
   if (database.pragma('user_version', { simple: true }) === versionOf(options.schema)) return database;
   database.close();
@@ -48,16 +57,21 @@ export function openDatabaseReader(options: DatabaseOptions): Database | undefin
 
 /** Whether SQLite says that the file is no database or a broken one. */
 export function isDamage(error: unknown): boolean {
-  return error instanceof Sqlite.SqliteError && /^SQLITE_(CORRUPT|NOTADB)/.test(error.code);
+  return /^SQLITE_(CORRUPT|NOTADB)/.test(codeOf(error));
 }
 
 /** Whether SQLite says that the disk has no room for what it writes, or did not take it: what was written before is as it was. */
 export function isRefusedByDisk(error: unknown): boolean {
-  return error instanceof Sqlite.SqliteError && /^SQLITE_(FULL|IOERR)/.test(error.code);
+  return /^SQLITE_(FULL|IOERR)/.test(codeOf(error));
+}
+
+/** SQLite's name for an error; empty of one that is not SQLite's. */
+function codeOf(error: unknown): string {
+  return library !== undefined && error instanceof library.SqliteError ? error.code : '';
 }
 
 function prepare({ file, schema, cacheKib = 8192 }: DatabaseOptions) {
-  const database = new Sqlite(file, { timeout: BUSY_TIMEOUT });
+  const database = new (sqlite())(file, { timeout: BUSY_TIMEOUT });
   try {
     database.pragma('journal_mode = WAL');
     database.pragma('synchronous = NORMAL');

@@ -169,6 +169,17 @@ export async function readList({ programs }: Bench, list: string, readers: numbe
   return (JSON.parse(stdout) as { seconds: number }).seconds;
 }
 
+/** Seconds to read one file: all of it in sequence, or so many random pieces of 4 KiB, one after the other. */
+export async function readFileBy(
+  { programs }: Bench,
+  file: string,
+  how: 'sequential' | 'random',
+  reads = 0,
+): Promise<number> {
+  const { stdout } = await measure([programs.reader, how, file, ...(how === 'random' ? [String(reads)] : [])]);
+  return (JSON.parse(stdout) as { seconds: number }).seconds;
+}
+
 export function directoryBytes(directory: string): number {
   return Number(execFileSync('du', ['-sb', directory], { encoding: 'utf8' }).split('\t')[0]);
 }

@@ -1,161 +1,115 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { randomBytes } from '../corpus.ts';
-import { dropCaches, freshXfs } from '../filesystem.ts';
-import { inTurn, measure, median } from '../measure.ts';
-import { forgetPeak, peakResident, processorSeconds } from '../processes.ts';
+import { freshXfs } from '../filesystem.ts';
+import type { Link } from '../link.ts';
 import { type Row, rate } from '../report.ts';
-import { type Bench, dropStored, freshNode, gibibytesFor, storeDataset, warm } from './context.ts';
-import { downloadPacks } from './fetch.ts';
+import { besideNative } from './beside-native.ts';
+import { coldRounds, coldRows, middle } from './cold.ts';
+import {
+  type Bench,
+  dropStored,
+  type FreshNode,
+  freshNode,
+  gibibytesFor,
+  readFileBy,
+  type Stored,
+  storeDataset,
+} from './context.ts';
 
 /** What `writeLargeFile` calls its file. */
 export const FILE = 'shard.bin';
+
 const COLD_READS = 500;
 
-interface Cold {
-  readonly limitSeconds: number;
-  readonly headSeconds: number;
-  readonly coldRandomSeconds: number;
-  readonly seconds: number;
-  readonly processorSeconds: number;
-  readonly peakResidentBytes: number;
+interface Large {
+  readonly link: Link;
+  readonly stored: Stored;
+  /** In words. */
+  readonly what: string;
 }
 
 /** One large file: its head and its whole, cold and warm, in sequence and at random. */
 export async function benchLargeFile(bench: Bench): Promise<Row[]> {
-  const { scratch, sizes, programs } = bench;
-  using native = freshXfs(scratch, 'native-large', gibibytesFor(sizes.largeBytes));
+  const { largeBytes } = bench.sizes;
+  using native = freshXfs(bench.scratch, 'native-large', gibibytesFor(largeBytes));
   const source = join(native.directory, 'files');
-  writeLargeFile(source, sizes.largeBytes);
+  writeLargeFile(source, largeBytes);
   const stored = await storeDataset(bench, source);
-  const size = `${(sizes.largeBytes / 2 ** 30).toFixed(1)} GiB`;
-  const read = async (file: string, ...mode: [string, ...string[]]) => {
-    const { stdout } = await measure([programs.reader, mode[0], file, ...mode.slice(1)]);
-    return (JSON.parse(stdout) as { seconds: number }).seconds;
-  };
+  const what = `a file of ${(largeBytes / 2 ** 30).toFixed(1)} GiB`;
   const rows: Row[] = [];
   for (const link of [bench.slow, bench.fast]) {
-    const taken: Cold[] = [];
-    for (let round = 0; round < sizes.rounds; round += 1) {
-      warm(join(bench.server.directory, stored.bucket));
-      const limitSeconds = await downloadPacks(bench, link, stored);
-      const name = `large-${link.port}-${round}`;
-      const head = await (async () => {
-        await using node = await freshNode(bench, { link, stored, name: `${name}-head` });
-        return await read(join(node.target, FILE), 'random', '1');
-      })();
-      const random = await (async () => {
-        await using node = await freshNode(bench, { link, stored, name: `${name}-random` });
-        return await read(join(node.target, FILE), 'random', String(COLD_READS));
-      })();
-      await using node = await freshNode(bench, { link, stored, name });
-      const pid = await node.larder.daemon();
-      forgetPeak([pid]);
-      const processor = processorSeconds([pid]);
-      const seconds = await read(join(node.target, FILE), 'sequential');
-      const figure = {
-        limitSeconds,
-        headSeconds: head,
-        coldRandomSeconds: random,
-        seconds,
-        processorSeconds: processorSeconds([pid]) - processor,
-        peakResidentBytes: peakResident(pid),
-        passed: await link.takePassed(),
-      };
-      taken.push(figure);
-      bench.record({ part: 'large file, cold', link: link.name, round, bytes: sizes.largeBytes, ...figure });
-      if (link !== bench.fast || round !== sizes.rounds - 1) continue;
-      // All of it is cached now: an open from here on is native.
-      for (const { how, mode, count, unit, prepare } of [
-        {
-          how: 'warm, sequential',
-          mode: ['sequential'],
-          count: sizes.largeBytes / 1e6,
-          unit: 'MB',
-          prepare: undefined,
-        },
-        {
-          how: 'page cache dropped, sequential',
-          mode: ['sequential'],
-          count: sizes.largeBytes / 1e6,
-          unit: 'MB',
-          prepare: dropCaches,
-        },
-        {
-          how: 'random reads of 4 KiB, warm',
-          mode: ['random', String(sizes.randomReads)],
-          count: sizes.randomReads,
-          unit: 'reads',
-          prepare: undefined,
-        },
-      ] as const) {
-        const one = (directory: string) => async () => {
-          prepare?.();
-          return await read(join(directory, FILE), ...(mode as readonly string[] as [string, ...string[]]));
-        };
-        if (prepare === undefined) for (const directory of [node.target, source]) await one(directory)();
-        const result = await inTurn(Math.max(1, sizes.rounds), one(node.target), one(source));
-        bench.record({ part: 'large file, cached', how, count, ...result });
-        rows.push({
-          what: `a file of ${size}, ${how}`,
-          larder: rate(count, result.first, unit),
-          rival: rate(count, result.second, unit),
-          rivalName: 'native XFS',
-          value: median(result.ratios),
-          goal: { atLeast: 0.97 },
-        });
-      }
-    }
-    const middle = (of: (one: (typeof taken)[number]) => number) => median(taken.map(of));
-    rows.push(
-      {
-        what: `a file of ${size}, cold, sequential (${link.name})`,
-        larder: rate(
-          sizes.largeBytes / 1e6,
-          middle((one) => one.seconds),
-          'MB',
-        ),
-        rival: rate(
-          stored.bytes / 1e6,
-          middle((one) => one.limitSeconds),
-          'MB',
-        ),
-        rivalName: 'plain download of the packs',
-        value: middle((one) => one.limitSeconds / one.seconds),
-        goal: { atLeast: 0.9 },
-      },
-      {
-        what: `its first read, cold, of 4 KiB (${link.name})`,
-        larder: '',
-        value: middle((one) => one.headSeconds) * 1000,
-        unit: 'ms',
-      },
-      {
-        what: `its random reads of 4 KiB, cold, one after the other (${link.name})`,
-        larder: rate(
-          COLD_READS,
-          middle((one) => one.coldRandomSeconds),
-          'reads',
-        ),
-        value: COLD_READS / middle((one) => one.coldRandomSeconds),
-        unit: 'reads/s',
-      },
-      {
-        what: `the daemon's processor time for a GB (${link.name})`,
-        larder: '',
-        value: middle((one) => one.processorSeconds) / (sizes.largeBytes / 1e9),
-        unit: 's',
-      },
-      {
-        what: `the daemon, resident at most (${link.name})`,
-        larder: '',
-        value: middle((one) => one.peakResidentBytes) / 1e6,
-        unit: 'MB',
-        goal: { atMost: 200 },
-      },
-    );
+    const first = await firstReads(bench, { link, stored, what });
+    await using node = first.node;
+    rows.push(...first.rows);
+    if (link === bench.fast) rows.push(...(await laterReads(bench, what, source, node)));
   }
   dropStored(bench, stored);
+  return rows;
+}
+
+/** @returns the last node too, with everything cached */
+async function firstReads(
+  bench: Bench,
+  { link, stored, what }: Large,
+): Promise<{ readonly rows: Row[]; readonly node: FreshNode }> {
+  const randomOn = async (name: string, reads: number) => {
+    await using node = await freshNode(bench, { link, stored, name });
+    return await readFileBy(bench, join(node.target, FILE), 'random', reads);
+  };
+  const { taken, node } = await coldRounds(bench, {
+    part: 'large file, cold',
+    what,
+    link,
+    stored,
+    read: ({ target }) => readFileBy(bench, join(target, FILE), 'sequential'),
+    extra: async (name) => ({
+      headSeconds: await randomOn(`${name}-head`, 1),
+      randomSeconds: await randomOn(`${name}-random`, COLD_READS),
+    }),
+  });
+  const randomSeconds = middle(taken, (one) => one.randomSeconds);
+  const rows: Row[] = [
+    ...coldRows(`${what}, cold, sequential`, link, stored, taken),
+    {
+      what: `its first read, cold, of 4 KiB (${link.name})`,
+      larder: '',
+      value: middle(taken, (one) => one.headSeconds) * 1000,
+      unit: 'ms',
+    },
+    {
+      what: `its random reads of 4 KiB, cold, one after the other (${link.name})`,
+      larder: rate(COLD_READS, randomSeconds, 'reads'),
+      value: COLD_READS / randomSeconds,
+      unit: 'reads/s',
+    },
+  ];
+  return { rows, node };
+}
+
+/** All of it is cached: an open is native. */
+async function laterReads(bench: Bench, what: string, source: string, { target }: FreshNode): Promise<Row[]> {
+  const { largeBytes, randomReads } = bench.sizes;
+  const whole = { count: largeBytes / 1e6, unit: 'MB', mode: 'sequential' } as const;
+  const rows: Row[] = [];
+  for (const { how, count, unit, mode, dropped } of [
+    { how: 'warm, sequential', ...whole, dropped: false },
+    { how: 'page cache dropped, sequential', ...whole, dropped: true },
+    { how: 'random reads of 4 KiB, warm', count: randomReads, unit: 'reads', mode: 'random', dropped: false },
+  ] as const) {
+    const read = (directory: string) => () => readFileBy(bench, join(directory, FILE), mode, count);
+    const row = await besideNative(bench, {
+      part: 'large file, cached',
+      what: `${what}, ${how}`,
+      count,
+      unit,
+      dropped,
+      atLeast: 0.97,
+      ours: read(target),
+      native: read(source),
+    });
+    rows.push(row);
+  }
   return rows;
 }
 

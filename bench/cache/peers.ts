@@ -12,7 +12,16 @@ import { rclone } from '../peers/rclone.ts';
 import { s3fs } from '../peers/s3fs.ts';
 import { forgetPeak, peakResident, processorSeconds } from '../processes.ts';
 import { columns, type Report, type Row } from '../report.ts';
-import { type Bench, dropStored, gibibytesFor, readList, storeDataset, warm, writeList } from './context.ts';
+import {
+  type Bench,
+  dropStored,
+  gibibytesFor,
+  readFileBy,
+  readList,
+  storeDataset,
+  warm,
+  writeList,
+} from './context.ts';
 import { FILE, writeLargeFile } from './large.ts';
 import { storePlain } from './plain.ts';
 
@@ -27,20 +36,27 @@ const RANDOM_SECONDS = 2;
 
 const peers: readonly Peer[] = [larder, juicefs, juicefsTuned, rclone, s3fs, mountpoint];
 
-/** What is measured of each, in its order in the table. Where `beside`, the native file system is measured next to it. */
+interface Measure {
+  readonly title: string;
+  readonly unit: string;
+  /** Whether more is better, where one is. */
+  readonly more?: boolean;
+}
+
+/** What is measured of each, in its order in the table. */
 const measures = {
   cold: { title: `first epoch, ${READERS} readers`, unit: 'files/s', more: true },
   requests: { title: 'its requests', unit: '' },
   processor: { title: "its daemon's processor time", unit: 's' },
   resident: { title: 'its daemon, resident', unit: 'MB' },
-  warm: { title: `second epoch, ${READERS} readers`, unit: 'files/s', more: true, beside: true },
-  dropped: { title: 'the same, page cache dropped', unit: 'files/s', more: true, beside: true },
+  warm: { title: `second epoch, ${READERS} readers`, unit: 'files/s', more: true },
+  dropped: { title: 'the same, page cache dropped', unit: 'files/s', more: true },
   listCold: { title: '`ls -lR`, cold', unit: 's', more: false },
-  listWarm: { title: '`ls -lR`, warm', unit: 's', more: false, beside: true },
+  listWarm: { title: '`ls -lR`, warm', unit: 's', more: false },
   largeCold: { title: 'a large file in sequence, cold', unit: 'MB/s', more: true },
-  largeWarm: { title: 'the same, warm', unit: 'MB/s', more: true, beside: true },
-  random: { title: 'its 4 KiB random reads, warm', unit: 'reads/s', more: true, beside: true },
-} as const satisfies Record<string, { title: string; unit: string; more?: boolean; beside?: boolean }>;
+  largeWarm: { title: 'the same, warm', unit: 'MB/s', more: true },
+  random: { title: 'its 4 KiB random reads, warm', unit: 'reads/s', more: true },
+} as const satisfies Record<string, Measure>;
 
 type MeasureName = keyof typeof measures;
 
@@ -93,7 +109,7 @@ export async function benchPeers(bench: Bench): Promise<Report> {
 }
 
 async function measurePeer({ bench, link, source }: Place, peer: OpenPeer): Promise<Values> {
-  const { sizes, programs, server } = bench;
+  const { sizes, server } = bench;
   const files = sizes.peerFiles;
   const directories = { peer: join(peer.root, 'files'), native: join(source, 'files') };
   const anew = async () => {
@@ -105,10 +121,7 @@ async function measurePeer({ bench, link, source }: Place, peer: OpenPeer): Prom
     await link.takePassed();
   };
   const list = async (directory: string) => (await measure(['sh', '-c', 'ls -lR "$0" >/dev/null', directory])).seconds;
-  const read = async (file: string, ...mode: string[]) => {
-    const { stdout } = await measure([programs.reader, mode[0]!, file, ...mode.slice(1)]);
-    return (JSON.parse(stdout) as { seconds: number }).seconds;
-  };
+  const read = (file: string, how: 'sequential' | 'random', reads?: number) => readFileBy(bench, file, how, reads);
 
   await anew();
   const listCold = await list(directories.peer);
@@ -153,12 +166,9 @@ async function measurePeer({ bench, link, source }: Place, peer: OpenPeer): Prom
   const random = async (file: string) => {
     const trial = Math.min(1000, sizes.randomReads);
     const count = Math.round(
-      Math.min(
-        sizes.randomReads,
-        Math.max(trial, (trial / (await read(file, 'random', String(trial)))) * RANDOM_SECONDS),
-      ),
+      Math.min(sizes.randomReads, Math.max(trial, (trial / (await read(file, 'random', trial))) * RANDOM_SECONDS)),
     );
-    return count / (await read(file, 'random', String(count)));
+    return count / (await read(file, 'random', count));
   };
   const randomReads = await inTurnWhileShort(
     sizes.rounds,
@@ -205,7 +215,7 @@ async function inTurnWhileShort(
   return { value: median(taken.map(({ value }) => value)), native: median(taken.map(({ native }) => native)) };
 }
 
-/** Figures, and for what stands beside the native file system, the share of it. */
+/** Figures, and for what stands beside the native file system, in brackets how many times as good it is as that. */
 function tableOf(results: ReadonlyMap<string, Values>): string {
   const names = [...results.keys()];
   const cells = (Object.keys(measures) as MeasureName[]).map((name) => {
@@ -214,10 +224,21 @@ function tableOf(results: ReadonlyMap<string, Values>): string {
     return [
       unit === '' ? title : `${title}, ${unit}`,
       natives.length === 0 ? '' : short(median(natives)),
-      ...names.map((peer) => short(results.get(peer)![name].value)),
+      ...names.map((peer) => cellOf(name, results.get(peer)![name])),
     ];
   });
-  return columns(['what', 'native XFS', ...names], cells);
+  return columns(['what (in brackets: as a share of native)', 'native XFS', ...names], cells);
+}
+
+function cellOf(name: MeasureName, value: Value): string {
+  const { more }: Measure = measures[name];
+  const figure = short(value.value);
+  return value.native === undefined || more === undefined ? figure : `${figure} (${shareOf(value, more).toFixed(2)})`;
+}
+
+/** Of the native file system's, where that was measured. More is better. */
+function shareOf({ value, native }: Value, more: boolean): number {
+  return (native === undefined ? value : value / native) ** (more ? 1 : -1);
 }
 
 /** Larder beside the best of the others, in each measure that has a better and a worse. */
@@ -227,10 +248,10 @@ function rowsOf(results: ReadonlyMap<string, Values>): Row[] {
   const others = [...results].filter(([name]) => name !== larder.name);
   const rows: Row[] = [];
   for (const name of Object.keys(measures) as MeasureName[]) {
-    const how: { title: string; unit: string; more?: boolean; beside?: boolean } = measures[name];
+    const how: Measure = measures[name];
     if (how.more === undefined || others.length === 0) continue;
     // The machine drifts: what was measured beside the native file system is compared by its share of it.
-    const share = ({ value, native }: Value) => (native === undefined ? value : value / native) ** (how.more ? 1 : -1);
+    const share = (value: Value) => shareOf(value, how.more!);
     const [best, theirs] = others
       .map(([peer, values]) => [peer, values[name]] as const)
       .reduce((a, b) => (share(b[1]) > share(a[1]) ? b : a));

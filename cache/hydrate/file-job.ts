@@ -3,6 +3,7 @@ import type { SourceContent } from '../../dataset/entry.ts';
 import { CorruptError } from '../../dataset/errors.ts';
 import type { FileJob } from '../crew-protocol.ts';
 import type { Place } from '../segment-reader.ts';
+import { chunkMemory, READ_MEMORY } from './memory.ts';
 
 /** What puts one object together from its chunks. */
 export function fileJob(
@@ -30,9 +31,9 @@ export function fileJob(
 /** Chunks of a file that are read at a time, the one that is written among them: see `assembleFile`. */
 const CHUNKS_AT_ONCE = 4;
 
-/** What putting it together holds at most, in bytes: chunks as stored, and as they are. */
+/** What putting it together holds at most, in bytes. */
 export function fileMemory({ parts }: FileJob): number {
   let largest = 0;
-  for (const { location } of parts) if (location) largest = Math.max(largest, location.stored + location.length);
-  return Math.min(parts.length, CHUNKS_AT_ONCE) * largest;
+  for (const { location } of parts) if (location) largest = Math.max(largest, chunkMemory(location));
+  return Math.min(parts.length, CHUNKS_AT_ONCE) * (READ_MEMORY + largest);
 }

@@ -3,6 +3,8 @@ import type { ChunkLocation } from '../../dataset/location.ts';
 import type { Repository } from '../../dataset/repository.ts';
 import type { PiecesJob } from '../crew-protocol.ts';
 import type { JobQueue, Priority, Share } from '../job-queue.ts';
+import { RANGES_AT_ONCE } from '../jobs.ts';
+import { chunkMemory, READ_MEMORY } from './memory.ts';
 
 /** What one job reads at most: chunks, and their bytes. */
 const MOST_CHUNKS = 1024;
@@ -11,13 +13,12 @@ const MOST_BYTES = 8 * 1024 * 1024;
 /** From so many bytes on, a job is not over in a moment. */
 const SMALL_BYTES = 1024 * 1024;
 
-/** What reading holds beside a chunk, in bytes: blocks on their way. */
-const WINDOW_BYTES = 4 * 1024 * 1024;
-
 interface Gathering {
   readonly key: string;
   readonly chunks: Map<Digest, ChunkLocation>;
   bytes: number;
+  /** What the chunk takes that takes most. */
+  most: number;
 }
 
 /** Gathers what is wanted of a pack, but not all of it, until a job for it is started: neighbours are then read with one request. */
@@ -39,20 +40,21 @@ export class Pieces {
     let one = this.#gathering.get(place);
     const full = one && (one.chunks.size >= MOST_CHUNKS || one.bytes + stored > (small ? SMALL_BYTES : MOST_BYTES));
     if (!one || full || !this.#queue.has(one.key)) {
-      one = { key: `${repository.id}/pieces/${this.#serial++}`, chunks: new Map(), bytes: 0 };
+      one = { key: `${repository.id}/pieces/${this.#serial++}`, chunks: new Map(), bytes: 0, most: 0 };
       this.#gathering.set(place, one);
     }
     const gathering = one;
     if (!gathering.chunks.has(id)) {
       gathering.chunks.set(id, location);
       gathering.bytes += stored;
+      gathering.most = Math.max(gathering.most, chunkMemory(location));
     }
     const task = (): PiecesJob => {
       if (this.#gathering.get(place) === gathering) this.#gathering.delete(place);
       const chunks = [...gathering.chunks.values()].sort((a, b) => a.offset - b.offset);
       return { kind: 'pieces', pack, chunks };
     };
-    const memory = small ? 2 * SMALL_BYTES : WINDOW_BYTES + 2 * Math.max(location.length, stored);
+    const memory = () => Math.min(RANGES_AT_ONCE, gathering.chunks.size) * (READ_MEMORY + gathering.most);
     return this.#queue.share(gathering.key, repository, { task, memory, small }, priority);
   }
 }

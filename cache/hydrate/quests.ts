@@ -171,6 +171,8 @@ export function createQuests(parts: QuestsParts): Quests {
           quest.tooLarge.resolve();
           if (interested.next + interested.prefetch === 0) return 'stream';
         }
+        // It may have come with others meanwhile; then nothing is to be read for it.
+        if (cache.has(id)) return 'ready';
         if (room && room.bytes < bytesToWrite(place)) throw noRoom(cache.layout.directory, id);
         const { placed, underway, whole } = await take(quest, place, byPiece);
         if (placed || cache.has(id)) return 'ready';

@@ -5,20 +5,15 @@ import type { Repository } from '../../dataset/repository.ts';
 import { openSource } from '../../dataset/source/sources.ts';
 import type { Cache } from '../cache.ts';
 import type { JobQueue, Priority, Share } from '../job-queue.ts';
-import type { Underway } from '../read-ahead/read-ahead.ts';
+import type { Missing } from '../read-ahead/read-ahead.ts';
 import type { LoadedSegment, Place, StagedSource } from '../segment-reader.ts';
 import { abortable } from './abortable.ts';
 import { isDense } from './density.ts';
 import type { ExtraBytes } from './extra-bytes.ts';
 import { fileJob, fileMemory } from './file-job.ts';
+import { chunkMemory, READ_MEMORY } from './memory.ts';
 import { Pieces } from './pieces.ts';
 import type { Interest, Quest, Taken } from './quests.ts';
-
-/** What reading a pack holds, in bytes: blocks on their way, and a chunk or two. */
-const PACK_MEMORY = 12 * 1024 * 1024;
-
-/** The same for an object that is copied from its bucket. */
-const SOURCE_MEMORY = 5 * 1024 * 1024;
 
 /** A file below this, in bytes, is had in a moment. */
 const SMALL_FILE = 1024 * 1024;
@@ -29,6 +24,9 @@ const NEAR = 4 * 1024 * 1024;
 /** How long what was seen of a pack's density holds, in milliseconds, and of how many packs it is remembered. */
 const DENSE_FOR = 5_000;
 const DENSE_KEPT = 256;
+
+/** How long a pack that was read for what was ahead is not looked at again, in milliseconds: what it has of the version is there. */
+const READ_FOR = 60_000;
 
 /** How long a pack that was found damaged is read chunk by chunk, in milliseconds: it may have been repaired since. */
 const DAMAGED_FOR = 600_000;
@@ -41,6 +39,8 @@ export interface WaysParts {
   readonly streamOver: number;
   /** Whether a content id is that of a staged version's file: a chunk of a larger file has one that is not. */
   readonly isWanted: (id: Digest) => boolean;
+  /** Since when a version is staged, by `performance.now()`. */
+  readonly since: (source: StagedSource) => number;
   /** In an object that comes next. */
   readonly join: (id: Digest) => Interest;
 }
@@ -50,13 +50,15 @@ export interface Ways {
   /** Has a share in what brings the object, until it is there or that has ended. */
   take(quest: Quest, place: Place, byPiece: boolean): Promise<Taken>;
   /** What brings all of a segment that is missing, but for what is streamed. */
-  missing(source: StagedSource, segment: LoadedSegment): Iterable<() => Underway>;
+  missing(source: StagedSource, segment: LoadedSegment): Iterable<Missing>;
 }
 
-export function createWays({ cache, queue, extra, streamOver, isWanted, join }: WaysParts): Ways {
+export function createWays({ cache, queue, extra, streamOver, isWanted, since, join }: WaysParts): Ways {
   const pieces = new Pieces(queue);
   const damaged = new Map<string, number>();
   const dense = new Map<string, { is: boolean; locations: SegmentLocations; since: number }>();
+  /** Packs that were read for what a version lacked, and when. */
+  const read = new WeakMap<StagedSource, Map<Digest, number>>();
 
   /** Where the chunk lies that is all of this content; undefined where it is not one chunk. */
   function chunkOf({ content, locations }: Place): ChunkLocation | undefined {
@@ -80,28 +82,53 @@ export function createWays({ cache, queue, extra, streamOver, isWanted, join }: 
     return is;
   }
 
-  function sharePack(repository: Repository, pack: Digest, priority: Priority): Share {
-    const task = { task: { kind: 'pack', pack }, memory: PACK_MEMORY, small: false } as const;
-    return queue.share(packKey(repository, pack), repository, task, priority);
+  function sharePack(repository: Repository, locations: SegmentLocations, pack: Digest, priority: Priority): Share {
+    const memory = () => {
+      let most = 0;
+      for (const one of locations.values()) if (one.pack === pack) most = Math.max(most, chunkMemory(one));
+      return READ_MEMORY + most;
+    };
+    const key = packKey(repository, pack);
+    const isNew = !queue.has(key);
+    const share = queue.share(key, repository, { task: { kind: 'pack', pack }, memory, small: false }, priority);
+    // What was seen of it before it was read holds no longer.
+    const forget = () => dense.delete(key);
+    if (isNew) share.done.then(forget, forget);
+    return share;
   }
 
-  function* missing({ repository }: StagedSource, { contents, locations }: LoadedSegment): Generator<() => Underway> {
+  function* missing(source: StagedSource, { contents, locations }: LoadedSegment): Generator<Missing> {
+    const { repository } = source;
+    const done = read.get(source) ?? new Map<Digest, number>();
+    read.set(source, done);
+    const now = performance.now();
+    // Before the file system is asked for every file: a pack has thousands of small ones, of many segments.
     const packs = new Set<Digest>();
+    for (const [pack, at] of done) {
+      if (now - at < READ_FOR) packs.add(pack);
+      else done.delete(pack);
+    }
     for (const [id, { content, size }] of contents) {
-      if (size > streamOver || cache.has(id)) continue;
+      if (size > streamOver) continue;
       const pack = content.kind === 'chunk' ? locations.get(id)?.pack : undefined;
-      if (pack !== undefined && packs.has(pack)) continue;
+      if ((pack !== undefined && packs.has(pack)) || cache.has(id)) continue;
       if (pack !== undefined && wantsWhole(repository, locations, pack)) {
         packs.add(pack);
-        yield () => {
-          const share = sharePack(repository, pack, 'next');
-          return { done: share.done, leave: () => share.leave(false) };
+        const begin = () => {
+          const share = sharePack(repository, locations, pack, 'next');
+          const ended = share.done.then(() => {
+            // What it had passed before the version was there has not come with it.
+            if (share.started! >= since(source)) done.set(pack, performance.now());
+          });
+          return { done: ended, leave: () => share.leave(false) };
         };
+        yield { key: pack, begin };
       } else {
-        yield () => {
+        const begin = () => {
           const { quest, leave } = join(id);
           return { done: quest.outcome, leave };
         };
+        yield { key: id, begin };
       }
     }
   }
@@ -124,7 +151,7 @@ export function createWays({ cache, queue, extra, streamOver, isWanted, join }: 
       // The pack brings it, should this fail.
       own.done.catch(() => share.hurry('urgent'));
     };
-    const share = sharePack(repository, chunk.pack, quest.priority === 'urgent' ? 'next' : quest.priority);
+    const share = sharePack(repository, locations, chunk.pack, quest.priority === 'urgent' ? 'next' : quest.priority);
     reach();
     if (quest.priority === 'urgent' && !own) share.hurry('urgent');
     try {
@@ -148,7 +175,7 @@ export function createWays({ cache, queue, extra, streamOver, isWanted, join }: 
       const { bucket } = await openSource(repository, content);
       const task = {
         task: { kind: 'source', content, size },
-        memory: SOURCE_MEMORY,
+        memory: READ_MEMORY,
         small: size < SMALL_FILE,
       } as const;
       return queue.share(key, { ...repository, bucket }, task, quest.priority);

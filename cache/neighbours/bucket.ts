@@ -4,10 +4,11 @@ import { ConflictError, CorruptError, NotFoundError, UnavailableError } from '..
 import { unsealSegment } from '../../dataset/format/segment.ts';
 import type { FromNeighbour } from '../bucket-port.ts';
 import { publish } from '../events.ts';
-import { type Client, NeighbourFault, type Refusal } from './client.ts';
+import type { Client, Refusal } from './client.ts';
 import { closing } from './closing.ts';
 import { onDistrust } from './distrust.ts';
 import { LOCATIONS_AGE, type LocationsKeeper } from './locations.ts';
+import { NeighbourFault } from './neighbour-fault.ts';
 import type { Origin } from './origin.ts';
 import type { Peer, PeerList } from './peer-list.ts';
 import type { Penalties } from './penalties.ts';
@@ -34,7 +35,7 @@ export interface Sharing {
   readonly locations: LocationsKeeper;
   /** Of peers. */
   readonly penalties: Penalties;
-  /** Of `<peer> <repository id>`: does not have it open. */
+  /** Of `closedName`s. */
   readonly closed: Penalties;
   /** Whether this node gives what it owns to others: else it keeps nothing for them. */
   readonly serves: boolean;
@@ -70,7 +71,7 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
           ? await locations.get(repository, inner, key, options.signal)
           : told(await origin.get(repository, inner, key, options));
       }
-      if (!closed.allows(closedName(peer)) || !penalties.allows(peer.name)) continue;
+      if (!closed.allows(closedName(peer.name, repository)) || !penalties.allows(peer.name)) continue;
       const answer = await ask(peer, key, shared, options);
       if (answer === 'ask-bucket') break;
       if (answer !== 'ask-next') return answer;
@@ -97,12 +98,12 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
       return 'ask-next';
     }
     if (typeof answer === 'string') {
-      if (answer === 'not-open') closed.failed(closedName(peer), began);
+      if (answer === 'not-open') closed.failed(closedName(peer.name, repository), began);
       else if (answer === 'self') peers.isSelf(peer.name);
       if (answer !== 'busy') penalties.succeeded(peer.name);
       return answer === 'ask-bucket' ? 'ask-bucket' : 'ask-next';
     }
-    closed.succeeded(closedName(peer));
+    closed.succeeded(closedName(peer.name, repository));
     givers.set(key, peer.name);
     const { body } = answer;
     const object = told({
@@ -208,10 +209,6 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
     publish('fetched', { cache: sharing.cache, repository, from, bytes, milliseconds, failed });
   }
 
-  function closedName({ name }: Peer): string {
-    return `${name} ${repository}`;
-  }
-
   const wrapped: Bucket = {
     name: inner.name,
     get,
@@ -227,6 +224,11 @@ export function sharedBucket(inner: Bucket, repository: string, sharing: Sharing
     givers.delete(key);
   });
   return requestsOf(inner) === undefined ? wrapped : metered(wrapped, inner);
+}
+
+/** A neighbour that does not have a repository open. */
+export function closedName(peer: string, repository: string): string {
+  return `${peer} ${repository}`;
 }
 
 function metered(wrapped: Bucket, inner: Bucket): MeteredBucket {

@@ -1,23 +1,22 @@
 import { type ClientRequest, type IncomingMessage, Agent as PlainAgent, request as plainRequest } from 'node:http';
-import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
-import type { TLSSocket } from 'node:tls';
+import { type RequestOptions, Agent as TlsAgent, request as tlsRequest } from 'node:https';
+import { connect } from 'node:net';
 import type { BucketObject, GetOptions } from '../../dataset/bucket/bucket.ts';
 import { parseAddress } from './address.ts';
 import { closing } from './closing.ts';
 import type { Identity } from './identity.ts';
-import { CERTIFICATE_NAME, formatPath, formatRange, INSTANCE_HEADER, parseInfo } from './wire.ts';
-
-/** How long a neighbour may take, in milliseconds. */
-export interface Deadlines {
-  readonly connect: number;
-  /** From the request to the head of its answer. */
-  readonly head: number;
-  /** Of waiting for the next `PROGRESS_BYTES` of a body; what the reader takes for himself does not count. */
-  readonly stall: number;
-}
-
-/** A neighbour that brings less than this in a deadline is as good as none. */
-const PROGRESS_BYTES = 1024 * 1024;
+import { type Deadlines, type Life, watchLife } from './life.ts';
+import { NeighbourFault } from './neighbour-fault.ts';
+import {
+  CERTIFICATE_NAME,
+  formatPath,
+  formatRange,
+  INSTANCE_HEADER,
+  LIFE_PATH,
+  NODE_HEADER,
+  openPath,
+  parseInfo,
+} from './wire.ts';
 
 /** Connections kept to each neighbour while nothing is asked of it. */
 const IDLE_CONNECTIONS = 4;
@@ -33,15 +32,14 @@ export type Refusal =
   /** It is this process. */
   | 'self';
 
-/** A neighbour is away, too slow, no neighbour, or does not keep to the protocol. */
-export class NeighbourFault extends Error {}
-
 export interface Client {
   /**
    * An object, or a range of it, from a neighbour. Its body ends with a NeighbourFault where it breaks off.
    * @throws NeighbourFault
    */
   get(peer: string, repository: string, key: string, options: GetOptions): Promise<BucketObject | Refusal>;
+  /** Tells a neighbour that asked for this repository in vain that it is open here. It may not hear it. */
+  tellOpen(peer: string, repository: string): Promise<void>;
   /** New connections are made with this certificate. */
   use(identity: Identity): void;
   close(): void;
@@ -52,11 +50,51 @@ export interface ClientOptions {
   readonly identity: Identity | undefined;
   readonly instance: string;
   readonly deadlines: Deadlines;
+  /** How the list calls this node, if it does. */
+  readonly self: () => string | undefined;
 }
 
-export function createClient({ identity, instance, deadlines }: ClientOptions): Client {
-  let agent = agentOf(identity);
+export function createClient({ identity, instance, deadlines, self }: ClientOptions): Client {
+  let agent = agentOf(identity, IDLE_CONNECTIONS);
+  /** Signs of life are asked for on a connection that is never busy. */
+  let asking = agentOf(identity, 1);
+  const lives = new Map<string, Life>();
   const request = identity === undefined ? plainRequest : tlsRequest;
+
+  function send(peer: string, options: RequestOptions): ClientRequest {
+    const { host, port } = parseAddress(peer, 'a neighbour');
+    const name = self();
+    const headers = { ...(name !== undefined && { [NODE_HEADER]: name }), ...options.headers };
+    return request({ agent, host, port, ...options, headers });
+  }
+
+  /** Whatever is answered. */
+  function exchange(peer: string, options: RequestOptions): Promise<void> {
+    return new Promise((resolve) => {
+      const sent = send(peer, options);
+      sent.once('response', (answer) => {
+        answer.once('close', resolve);
+        answer.resume();
+        lives.get(peer)?.heard();
+      });
+      // Whoever waits for it hears by his own connection that it is gone.
+      sent.on('error', () => resolve());
+      sent.end();
+    });
+  }
+
+  function lifeOf(peer: string): Life {
+    let life = lives.get(peer);
+    if (life === undefined) {
+      const ask = (signal: AbortSignal, reached: () => void) => {
+        knock(peer, signal, reached);
+        return exchange(peer, { agent: asking, path: LIFE_PATH, signal });
+      };
+      life = watchLife({ peer, deadlines, ask });
+      lives.set(peer, life);
+    }
+    return life;
+  }
 
   async function get(
     peer: string,
@@ -65,20 +103,19 @@ export function createClient({ identity, instance, deadlines }: ClientOptions): 
     { range, ifMatch, signal }: GetOptions,
   ): Promise<BucketObject | Refusal> {
     signal?.throwIfAborted();
-    const { host, port } = parseAddress(peer, 'a neighbour');
+    const life = lifeOf(peer);
     const headers: Record<string, string> = {};
     if (range !== undefined) headers.range = formatRange(range);
     if (ifMatch !== undefined) headers['if-match'] = `"${ifMatch}"`;
-    const send = () =>
-      answerTo(request({ agent, host, port, path: formatPath(repository, key), headers }), peer, deadlines, signal);
+    const ask = () => answerTo(send(peer, { path: formatPath(repository, key), headers }), peer, life, signal);
     let answer: IncomingMessage;
     try {
-      answer = await send();
+      answer = await ask();
     } catch (error) {
       signal?.throwIfAborted();
       // It had closed the connection that was kept when we asked on it.
       if (!(error instanceof NeighbourFault && error.cause === STALE)) throw error;
-      answer = await send();
+      answer = await ask();
     }
     const refusal = refusalOf(answer, instance);
     if (refusal !== undefined) {
@@ -91,7 +128,7 @@ export function createClient({ identity, instance, deadlines }: ClientOptions): 
       answer.destroy();
       throw new NeighbourFault(`${peer} gave an answer that is none: status ${answer.statusCode}`);
     }
-    const body = bodyOf(answer, parsed.length, peer, deadlines.stall, signal);
+    const body = bodyOf(answer, parsed.length, peer, life, signal);
     return {
       ...parsed.info,
       body: closing(body, () => {
@@ -103,20 +140,42 @@ export function createClient({ identity, instance, deadlines }: ClientOptions): 
 
   return {
     get,
+    tellOpen: (peer, repository) =>
+      exchange(peer, {
+        agent: asking,
+        method: 'POST',
+        path: openPath(repository),
+        signal: AbortSignal.timeout(deadlines.silence),
+      }),
     use(next) {
-      const before = agent;
-      agent = agentOf(next);
+      const before = [agent, asking];
+      agent = agentOf(next, IDLE_CONNECTIONS);
+      asking = agentOf(next, 1);
       // What is under way goes on: only idle connections end.
-      for (const sockets of Object.values(before.freeSockets)) for (const socket of sockets ?? []) socket.destroy();
+      for (const { freeSockets } of before)
+        for (const sockets of Object.values(freeSockets)) for (const socket of sockets ?? []) socket.destroy();
     },
-    close: () => agent.destroy(),
+    close() {
+      agent.destroy();
+      asking.destroy();
+    },
   };
 }
 
-function agentOf(identity: Identity | undefined): PlainAgent | TlsAgent {
-  const options = { keepAlive: true, maxFreeSockets: IDLE_CONNECTIONS, timeout: 0 };
+function agentOf(identity: Identity | undefined, maxFreeSockets: number): PlainAgent | TlsAgent {
+  const options = { keepAlive: true, maxFreeSockets, timeout: 0 };
   if (identity === undefined) return new PlainAgent(options);
   return new TlsAgent({ ...options, ...identity, servername: CERTIFICATE_NAME, minVersion: 'TLSv1.3' });
+}
+
+/** Whether its kernel takes a connection; nothing is said on it. */
+function knock(peer: string, signal: AbortSignal, reached: () => void): void {
+  const socket = connect({ ...parseAddress(peer, 'a neighbour'), signal });
+  socket.once('connect', () => {
+    reached();
+    socket.destroy();
+  });
+  socket.on('error', () => {});
 }
 
 const STALE = new Error('the connection had been closed');
@@ -125,17 +184,12 @@ const STALE = new Error('the connection had been closed');
 function answerTo(
   request: ClientRequest,
   peer: string,
-  { connect, head }: Deadlines,
+  life: Life,
   signal: AbortSignal | undefined,
 ): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
-    let timer: NodeJS.Timeout;
-    const within = (milliseconds: number, what: string) => {
-      clearTimeout(timer);
-      timer = setTimeout(() => fail(new NeighbourFault(`${peer} ${what} in ${milliseconds} ms`)), milliseconds);
-    };
     const settle = () => {
-      clearTimeout(timer);
+      wait[Symbol.dispose]();
       signal?.removeEventListener('abort', abort);
     };
     const fail = (error: unknown) => {
@@ -143,16 +197,16 @@ function answerTo(
       reject(error);
       request.destroy();
     };
+    const wait = life.wait(fail);
     const abort = () => fail(signal!.reason);
     signal?.addEventListener('abort', abort, { once: true });
-    within(connect, 'did not take a connection');
-    const connected = () => within(head, 'did not begin to answer');
     request.once('socket', (socket) => {
-      if (!socket.connecting && request.reusedSocket) connected();
-      else socket.once((socket as TLSSocket).encrypted ? 'secureConnect' : 'connect', connected);
+      // A TCP connection is taken by the kernel, also for a process that hangs.
+      socket.once('secureConnect', life.heard);
     });
     request.once('response', (answer) => {
       settle();
+      life.heard();
       resolve(answer);
     });
     // Stays for what comes after the answer's head: the body tells that too.
@@ -185,51 +239,38 @@ async function* bodyOf(
   answer: IncomingMessage,
   length: number,
   peer: string,
-  stall: number,
+  life: Life,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Buffer> {
   const blocks = answer[Symbol.asyncIterator]();
   let done = 0;
-  let waited = 0;
-  let brought = 0;
-  let stalled = false;
+  let fault: NeighbourFault | undefined;
   const abort = () => answer.destroy();
   signal?.addEventListener('abort', abort, { once: true });
+  using wait = life.wait((found) => {
+    fault = found;
+    answer.destroy();
+  });
   try {
     while (done < length) {
-      const began = performance.now();
-      const timer = setTimeout(() => {
-        stalled = true;
-        answer.destroy();
-      }, stall - waited);
-      let result: IteratorResult<Buffer>;
-      try {
-        result = await blocks.next();
-      } finally {
-        clearTimeout(timer);
-      }
+      wait.waiting = true;
+      const result: IteratorResult<Buffer> = await blocks.next();
+      wait.waiting = false;
       if (result.done === true) break;
-      waited += performance.now() - began;
-      brought += result.value.length;
-      if (brought >= PROGRESS_BYTES) {
-        waited = 0;
-        brought = 0;
-      }
-      done += result.value.length;
+      const { length: count } = result.value;
+      life.heard();
+      wait.brought(count);
+      done += count;
       yield result.value;
     }
     // The end itself, so that the connection can be used again.
     if (done === length) await blocks.next();
   } catch (error) {
     signal?.throwIfAborted();
-    throw new NeighbourFault(
-      stalled ? `${peer} brought too little in ${stall} ms` : `${peer}: ${(error as Error).message}`,
-      { cause: error },
-    );
+    throw fault ?? new NeighbourFault(`${peer}: ${(error as Error).message}`, { cause: error });
   } finally {
     signal?.removeEventListener('abort', abort);
   }
   signal?.throwIfAborted();
-  if (done !== length)
-    throw new NeighbourFault(`${peer} gave ${done} bytes of ${length}${stalled ? ' and no more' : ''}`);
+  if (done !== length) throw fault ?? new NeighbourFault(`${peer} gave ${done} bytes of ${length}`);
 }

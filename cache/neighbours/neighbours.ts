@@ -4,12 +4,13 @@ import { InvalidError } from '../../dataset/errors.ts';
 import { publish } from '../events.ts';
 import type { Room } from '../room.ts';
 import { type Address, formatAddress } from './address.ts';
-import { type Sharing, sharedBucket } from './bucket.ts';
-import { createClient, type Deadlines } from './client.ts';
+import { closedName, type Sharing, sharedBucket } from './bucket.ts';
+import { createClient } from './client.ts';
 import { type IdentityFiles, type IdentityKeeper, openIdentity } from './identity.ts';
+import type { Deadlines } from './life.ts';
 import { createLocationsKeeper } from './locations.ts';
 import { createOrigin } from './origin.ts';
-import { openPeerList } from './peer-list.ts';
+import { openPeerList, type PeerList } from './peer-list.ts';
 import type { PeerSource, Resolver } from './peer-source.ts';
 import { createPenalties } from './penalties.ts';
 import { startServer } from './server.ts';
@@ -66,23 +67,32 @@ export interface NeighboursOptions {
   readonly deadlines?: Partial<Deadlines>;
   /** How long a neighbour is passed over after a failure, and after many, in milliseconds. */
   readonly penalty?: { readonly first: number; readonly longest: number };
+  /** The same for a repository that it does not have open. */
+  readonly notOpen?: { readonly first: number; readonly longest: number };
   /** Between two looks at the list of nodes and the certificate, in milliseconds. */
   readonly interval?: number;
   readonly resolver?: Resolver;
   readonly onWarning: (message: string) => void;
 }
 
-const DEADLINES: Deadlines = { connect: 2_000, head: 5_000, stall: 5_000 };
+/** An owner's own request to a bucket that hangs is given up and sent again within `stall`. */
+const DEADLINES: Deadlines = { reach: 2_000, silence: 5_000, stall: 15_000 };
 const PENALTY = { first: 2_000, longest: 300_000 };
-/** Of who does not have a repository open: that changes more often. */
-const CLOSED = { first: 1_000, longest: 30_000 };
+/** That changes more often, and most of the time it says so. */
+const NOT_OPEN = { first: 1_000, longest: 30_000 };
 const INTERVAL = 5_000;
+
+/** Repositories for which neighbours asked in vain: the latest so many. */
+const ASKED_IN_VAIN = 1024;
 
 export async function openNeighbours(options: NeighboursOptions): Promise<Neighbours> {
   const { cache, source, self, listen, store: storeOptions, room, resolver, onWarning } = options;
   const interval = options.interval ?? INTERVAL;
   const instance = randomBytes(16).toString('hex');
   const open = new Map<string, Bucket>();
+  const inVain = new Map<string, Set<string>>();
+  const closed = createPenalties(options.notOpen ?? NOT_OPEN);
+  let peers: PeerList | undefined;
   let received = 0;
 
   await using stack = new AsyncDisposableStack();
@@ -103,6 +113,7 @@ export async function openNeighbours(options: NeighboursOptions): Promise<Neighb
     identity: identity?.current,
     instance,
     deadlines: { ...DEADLINES, ...options.deadlines },
+    self: () => selfOf(peers),
   });
   stack.adopt(client, (opened) => opened.close());
   const store = await openStore({ ...storeOptions, room });
@@ -129,9 +140,13 @@ export async function openNeighbours(options: NeighboursOptions): Promise<Neighb
       listen,
       identity: identity?.current,
       instance,
-      serve: (repository, key, get) => {
+      onOpen: (from, repository) => closed.succeeded(closedName(from, repository)),
+      serve: (repository, key, get, from) => {
         const bucket = open.get(repository);
-        if (bucket === undefined) return undefined;
+        if (bucket === undefined) {
+          if (peers?.peers.some(({ name }) => name === from)) noteInVain(repository, from!);
+          return undefined;
+        }
         if (sharedKey(key)?.kind !== 'locations') return origin.get(repository, bucket, key, get);
         return get.range === undefined && get.ifMatch === undefined
           ? locations.get(repository, bucket, key, get.signal)
@@ -139,7 +154,7 @@ export async function openNeighbours(options: NeighboursOptions): Promise<Neighb
       },
     }));
   if (server !== undefined) stack.adopt(server, (started) => started.close());
-  const peers = await openPeerList({
+  const list = await openPeerList({
     source,
     self: self && formatAddress(self),
     port: server?.address.port,
@@ -147,17 +162,18 @@ export async function openNeighbours(options: NeighboursOptions): Promise<Neighb
     resolver,
     onWarning,
   });
-  stack.adopt(peers, (list) => list.close());
+  peers = list;
+  stack.adopt(list, (opened) => opened.close());
 
   const penalties = createPenalties(options.penalty ?? PENALTY);
   const sharing: Sharing = {
     cache,
-    peers,
+    peers: list,
     client,
     origin,
     locations,
     penalties,
-    closed: createPenalties(CLOSED),
+    closed,
     serves: server !== undefined,
     drop: (name) => store.drop(name),
     onFault: (error) => onWarning(`a neighbour is passed over: ${error.message}`),
@@ -165,12 +181,20 @@ export async function openNeighbours(options: NeighboursOptions): Promise<Neighb
       received += bytes;
     },
   };
+  function noteInVain(repository: string, from: string): void {
+    const askers = inVain.get(repository) ?? new Set();
+    inVain.set(repository, askers.add(from));
+    if (inVain.size > ASKED_IN_VAIN) for (const oldest of inVain.keys()) if (inVain.delete(oldest)) break;
+  }
+
   const held = stack.move();
   const close = () => held.disposeAsync();
   return {
     share(repository, bucket) {
       const shared = sharedBucket(bucket, repository, sharing);
       open.set(repository, bucket);
+      for (const peer of inVain.get(repository) ?? []) void client.tellOpen(peer, repository);
+      inVain.delete(repository);
       return Object.assign(shared, {
         close: async () => {
           if (open.get(repository) === bucket) open.delete(repository);
@@ -182,11 +206,11 @@ export async function openNeighbours(options: NeighboursOptions): Promise<Neighb
     address: server?.address,
     async refresh() {
       identity?.refresh();
-      await peers.refresh();
+      await list.refresh();
     },
     stats: () => ({
-      nodes: peers.peers.map(({ name }) => name),
-      self: peers.peers.find((peer) => peer.self)?.name,
+      nodes: list.peers.map(({ name }) => name),
+      self: selfOf(list),
       passedOver: penalties.passedOver,
       received,
       sent: server?.stats.bytes ?? 0,
@@ -198,4 +222,8 @@ export async function openNeighbours(options: NeighboursOptions): Promise<Neighb
     close,
     [Symbol.asyncDispose]: close,
   };
+}
+
+function selfOf(list: PeerList | undefined): string | undefined {
+  return list?.peers.find(({ self }) => self)?.name;
 }

@@ -1,8 +1,18 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer as createTcpServer, type Server, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import type { Digest } from '../../dataset/digest.ts';
 import { packKey } from '../../dataset/keys.ts';
-import { createClusterWorld, fetchedFrom, QUICK, read } from '../../test/support/neighbours.ts';
+import {
+  type Cluster,
+  createClusterWorld,
+  fetchedFrom,
+  QUICK,
+  read,
+  type TestNode,
+} from '../../test/support/neighbours.ts';
+import { peerSeed, ranked } from './rendezvous.ts';
 
 const world = createClusterWorld();
 
@@ -53,6 +63,23 @@ describe('a node whose owner does not serve it', () => {
     }
   });
 
+  it('waits for an owner that lives and waits for the bucket itself', async () => {
+    const silence = 200;
+    for (const from of [0, 300_000]) {
+      await using sharing = await world.cluster(2, { deadlines: { reach: silence, silence, stall: 60_000 } });
+      const pack = world.version.packs[0]!;
+      const [owner, reader] = [sharing.owner(pack), sharing.others(pack)[0]!];
+      const gate = Promise.withResolvers<void>();
+      owner.origin.before = (_, offset) => (offset >= from ? gate.promise : undefined);
+      const reading = read(reader.bucket, packKey(pack));
+      await sleep(5 * silence);
+      gate.resolve();
+      expect((await reading).equals(await world.packOf(pack))).toBe(true);
+      expect(reader.origin.total()).toBe(0);
+      expect(reader.warnings).toEqual([]);
+    }
+  });
+
   it('goes to the one that stands in for an owner that is gone, as all others do', async () => {
     await using sharing = await world.cluster(4);
     const pack = world.version.packs[0]!;
@@ -66,17 +93,19 @@ describe('a node whose owner does not serve it', () => {
   it('is not held up by an owner that takes connections and says nothing', async () => {
     const sockets = new Set<Socket>();
     const silent = createTcpServer((socket) => sockets.add(socket));
-    await listening(silent);
     try {
       await using sharing = await world.cluster(1, QUICK);
-      const { port } = silent.address() as { port: number };
+      const self = sharing.nodes[0]!.name;
+      const port = await listeningAs(silent, (name) =>
+        world.version.packs.some((pack) => ownerOf([self, name], pack) === name),
+      );
       await sharing.listed([...sharing.nodes.map(({ name }) => name), `127.0.0.1:${port}`]);
       const { bucket, neighbours } = sharing.nodes[0]!;
       for (const pack of world.version.packs)
         expect((await read(bucket, packKey(pack))).equals(await world.packOf(pack))).toBe(true);
       expect(neighbours.stats().passedOver).toEqual([`127.0.0.1:${port}`]);
-      // One of them was tried, once.
-      expect(sockets.size).toBe(1);
+      // It was asked once for an object, and once for a sign of life, on a connection that is there and on a new one.
+      expect(sockets.size).toBe(3);
     } finally {
       for (const socket of sockets) socket.destroy();
       silent.close();
@@ -85,7 +114,7 @@ describe('a node whose owner does not serve it', () => {
 
   it('asks another where the owner does not have the repository open', async () => {
     await using sharing = await world.cluster(2);
-    const third = await sharing.add({ closed: true });
+    const third = await addOwner(sharing, { closed: true });
     await sharing.listed(sharing.nodes.map(({ name }) => name));
     for (const pack of world.version.packs)
       for (const { bucket } of sharing.nodes.slice(0, 2))
@@ -97,6 +126,23 @@ describe('a node whose owner does not serve it', () => {
     expect(third.neighbours.stats().refused).toBeGreaterThan(0);
     // That is no failure of the neighbour.
     for (const { neighbours } of sharing.nodes) expect(neighbours.stats().passedOver).toEqual([]);
+  });
+
+  it('asks it again as soon as it has', async () => {
+    const minute = { first: 60_000, longest: 60_000 };
+    await using sharing = await world.cluster(1, { notOpen: minute });
+    const late = await addOwner(sharing, { closed: true });
+    await sharing.listed(sharing.nodes.map(({ name }) => name));
+    const reader = sharing.nodes[0]!;
+    const owned = world.version.packs.filter((pack) => sharing.owner(pack) === late).map(packKey);
+    for (const key of owned) await read(reader.bucket, key);
+    expect(late.neighbours.stats()).toMatchObject({ served: 0, refused: 1 });
+    late.neighbours.share(world.repository.id, late.origin);
+    while (late.neighbours.stats().served === 0) {
+      for (const key of owned) await read(reader.bucket, key);
+      await sleep(10);
+    }
+    expect(late.neighbours.stats().refused).toBe(1);
   });
 });
 
@@ -162,6 +208,32 @@ describe('the list of nodes', () => {
     }
   });
 });
+
+/** Adds a node that owns a pack: its port decides. */
+async function addOwner(sharing: Cluster, options: Parameters<Cluster['add']>[0]): Promise<TestNode> {
+  for (;;) {
+    const node = await sharing.add(options);
+    if (world.version.packs.some((pack) => sharing.owner(pack) === node)) return node;
+    await sharing.remove(node);
+  }
+}
+
+/** Listens on ports until one makes it what is wanted of its name. */
+async function listeningAs(server: Server, isWanted: (name: string) => boolean): Promise<number> {
+  for (;;) {
+    await listening(server);
+    const { port } = server.address() as { port: number };
+    if (isWanted(`127.0.0.1:${port}`)) return port;
+    await new Promise((resolve) => server.close(resolve));
+  }
+}
+
+function ownerOf(names: readonly string[], digest: Digest): string {
+  return ranked(
+    names.map((name) => ({ name, seed: peerSeed(name) })),
+    digest,
+  )[0]!.name;
+}
 
 async function listening(server: Server): Promise<void> {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

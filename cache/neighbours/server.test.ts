@@ -34,6 +34,9 @@ describe('the server', () => {
     expect(await ask(path, { range: 'bytes=-9' })).toBe(400);
     expect(await ask(path, { 'if-match': '*' })).toBe(400);
     expect(await ask(path, {}, 'POST')).toBe(405);
+    expect(await ask('/v1')).toBe(204);
+    expect(await ask(`/v1/${id}`, {}, 'POST')).toBe(204);
+    expect(await ask(`/v1/${id}`)).toBe(400);
     expect(await ask(`/v1/${'0'.repeat(36)}/${packKey(pack)}`)).toBe(404);
     expect(await ask(path, { 'if-match': '"other"' })).toBe(412);
     expect(await ask(path, { range: `bytes=0-${size}` })).toBe(416);

@@ -8,7 +8,16 @@ import type { Address } from './address.ts';
 import { formatAddress } from './address.ts';
 import { createGate } from './gate.ts';
 import type { Identity } from './identity.ts';
-import { CERTIFICATE_NAME, formatContentRange, INSTANCE_HEADER, parsePath, parseRange } from './wire.ts';
+import {
+  CERTIFICATE_NAME,
+  formatContentRange,
+  INSTANCE_HEADER,
+  LIFE_PATH,
+  NODE_HEADER,
+  parseOpenPath,
+  parsePath,
+  parseRange,
+} from './wire.ts';
 
 /** Requests that are answered at a time: each holds some blocks of 256 KiB. As many wait four times over. */
 const SERVED = 64;
@@ -23,8 +32,16 @@ const IDLE = 60_000;
 /** How long a neighbour may take none of the bytes that it asked for, in milliseconds. */
 const UNREAD = 30_000;
 
-/** Reads an object for a neighbour; undefined where the repository is not open here. */
-export type Serve = (repository: string, key: string, options: GetOptions) => Promise<BucketObject> | undefined;
+/**
+ * Reads an object for a neighbour; undefined where the repository is not open here.
+ * @param from how the list calls the neighbour, where it said so
+ */
+export type Serve = (
+  repository: string,
+  key: string,
+  options: GetOptions,
+  from: string | undefined,
+) => Promise<BucketObject> | undefined;
 
 export interface NeighbourServer {
   readonly address: Address;
@@ -51,9 +68,12 @@ export interface ServerOptions {
   readonly identity: Identity | undefined;
   readonly instance: string;
   readonly serve: Serve;
+  /** A neighbour that was asked for a repository in vain has it open now. */
+  readonly onOpen: (from: string, repository: string) => void;
 }
 
-export async function startServer({ listen, identity, instance, serve }: ServerOptions): Promise<NeighbourServer> {
+export async function startServer(options: ServerOptions): Promise<NeighbourServer> {
+  const { listen, identity, instance, serve, onOpen } = options;
   const gate = createGate(SERVED, WAITING);
   const stats = { served: 0, bytes: 0, refused: 0, active: 0 };
   const handle = (request: IncomingMessage, response: ServerResponse) => {
@@ -75,8 +95,16 @@ export async function startServer({ listen, identity, instance, serve }: ServerO
     request.resume();
     response.setHeader(INSTANCE_HEADER, instance);
     if (identity !== undefined && !isNeighbour(request.socket as TLSSocket)) return end(response, 403);
-    if (request.method !== 'GET') return end(response, 405);
-    const path = parsePath(request.url ?? '');
+    const { url = '', method } = request;
+    const from = textOf(request.headers[NODE_HEADER]);
+    if (method === 'GET' && url === LIFE_PATH) return end(response, 204);
+    const opened = method === 'POST' ? parseOpenPath(url) : undefined;
+    if (opened !== undefined) {
+      if (from !== undefined) onOpen(from, opened);
+      return end(response, 204);
+    }
+    if (method !== 'GET') return end(response, 405);
+    const path = parsePath(url);
     const range = request.headers.range === undefined ? undefined : parseRange(request.headers.range);
     const { 'if-match': condition } = request.headers;
     const ifMatch = condition === undefined ? undefined : /^"([^"]*)"$/.exec(condition)?.[1];
@@ -91,7 +119,7 @@ export async function startServer({ listen, identity, instance, serve }: ServerO
     }
     stats.active += 1;
     try {
-      const opening = serve(path.repository, path.key, { range, ifMatch, signal: gone.signal });
+      const opening = serve(path.repository, path.key, { range, ifMatch, signal: gone.signal }, from);
       if (opening === undefined) {
         stats.refused += 1;
         return end(response, 404);
@@ -176,8 +204,12 @@ function statusOf(error: unknown): number {
   return 502;
 }
 
+function textOf(header: string | string[] | undefined): string | undefined {
+  return typeof header === 'string' ? header : undefined;
+}
+
 function end(response: ServerResponse, status: number): void {
-  response.writeHead(status, { 'content-length': 0 }).end();
+  response.writeHead(status, status === 204 ? {} : { 'content-length': 0 }).end();
 }
 
 /** Whoever does not read for long loses the connection. */

@@ -5,6 +5,8 @@ import { LOCATIONS, PACKS, SEGMENTS } from '../../dataset/keys.ts';
 /*
  * What neighbours say to each other, over HTTP/1.1 in TLS with certificates on both sides. docs/formats.md, "Between neighbours".
  *
+ *     GET /v1                             a sign of life: 204 at once, whatever else there is to do
+ *     POST /v1/<repository id>            who sends it was asked for that repository in vain, and has it open now: 204
  *     GET /v1/<repository id>/<key>       a key below packs/, segments/ or locations/
  *     Range: bytes=<first>-<last>         optional
  *     If-Match: "<etag>"                  optional
@@ -17,13 +19,18 @@ import { LOCATIONS, PACKS, SEGMENTS } from '../../dataset/keys.ts';
  *     502        the bucket failed
  *     503        enough to do
  *
- * Each answer has Larder-Instance: 16 random bytes of the process that gives it, in hexadecimal digits.
+ * Each answer has Larder-Instance: 16 random bytes of the process that gives it, in hexadecimal digits. Each request of a node that is in
+ * the list has Larder-Node: how the list calls it.
  */
 
 /** What each neighbour's certificate must have as a DNS name, so that a certificate of the same authority for something else is none. */
 export const CERTIFICATE_NAME = 'larder-neighbour';
 
 export const INSTANCE_HEADER = 'larder-instance';
+
+export const NODE_HEADER = 'larder-node';
+
+export const LIFE_PATH = '/v1';
 
 export type SharedKind = 'packs' | 'segments' | 'locations';
 
@@ -47,7 +54,16 @@ export function formatPath(repository: string, key: string): string {
   return `/v1/${repository}/${key}`;
 }
 
-/** Undefined where it is no path of this protocol. */
+export function openPath(repository: string): string {
+  return `/v1/${repository}`;
+}
+
+/** The repository of such a path. */
+export function parseOpenPath(path: string): string | undefined {
+  return /^\/v1\/([0-9a-f-]{36})$/.exec(path)?.[1];
+}
+
+/** Undefined where it is no path of an object. */
 export function parsePath(
   path: string,
 ): (SharedKey & { readonly repository: string; readonly key: string }) | undefined {

@@ -23,10 +23,17 @@ export interface Underway {
   leave(): void;
 }
 
+/** Something that is missing. */
+export interface Missing {
+  /** The same for the same: a pack has the files of many segments. */
+  readonly key: Digest;
+  begin(): Underway;
+}
+
 export interface ReadAheadParts {
   readonly load: (source: StagedSource, segment: Digest) => Promise<LoadedSegment>;
   /** What must be begun to have everything of a segment that is missing, as far as it is worth it. */
-  readonly missing: (source: StagedSource, segment: LoadedSegment) => Iterable<() => Underway>;
+  readonly missing: (source: StagedSource, segment: LoadedSegment) => Iterable<Missing>;
   /** Whether there is room for more. */
   readonly hasRoom: () => boolean;
   /** How much is on its way at a time. */
@@ -72,7 +79,9 @@ class Reader {
   readonly #source: StagedSource;
   readonly #parts: ReadAheadParts;
   readonly #stopping = new AbortController();
-  readonly #underway = new Set<Underway>();
+  readonly #underway = new Map<Digest, Underway>();
+  /** Called when something has come or failed. */
+  #wake = () => {};
   #course: Course | undefined;
   #numbers: ReadonlyMap<Digest, number> | undefined;
   #pending: number[] = [];
@@ -106,7 +115,7 @@ class Reader {
   stop(): void {
     this.#giveUp();
     this.#stopping.abort(new Error('the version is not read any more'));
-    for (const one of this.#underway) one.leave();
+    for (const one of this.#underway.values()) one.leave();
   }
 
   #giveUp(): void {
@@ -125,12 +134,15 @@ class Reader {
         const segment = await retrying(() => load(this.#source, segments[next!]!), patience, signal);
         const following = this.#pending[0];
         if (following !== undefined) load(this.#source, segments[following]!).catch(() => {});
-        for (const begin of missing(this.#source, segment)) {
-          while (this.#underway.size >= width) {
-            await abortable(Promise.race([...this.#underway].map(({ done }) => done.catch(() => {}))), signal);
-          }
+        const found = missing(this.#source, segment)[Symbol.iterator]();
+        for (;;) {
+          while (this.#underway.size >= width) await abortable(this.#oneEnds(), signal);
+          // Not before there is a place for it: what is missing when it is looked for is then begun at once.
+          const one = found.next();
+          if (one.done) break;
+          if (this.#underway.has(one.value.key)) continue;
           if (!hasRoom() || this.#failures >= FAILURES) return this.#giveUp();
-          this.#begin(begin());
+          this.#begin(one.value);
         }
       }
     } catch {
@@ -141,8 +153,15 @@ class Reader {
     }
   }
 
-  #begin(one: Underway): void {
-    this.#underway.add(one);
+  #oneEnds(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  #begin({ key, begin }: Missing): void {
+    const one = begin();
+    this.#underway.set(key, one);
     one.done
       .then(
         () => {
@@ -154,8 +173,9 @@ class Reader {
         },
       )
       .finally(() => {
-        this.#underway.delete(one);
+        this.#underway.delete(key);
         one.leave();
+        this.#wake();
       });
   }
 }

@@ -105,7 +105,7 @@ describe.skipIf(!hasS3Server)('a large object in an S3 bucket', () => {
     const { repository, reads } = await repositories(scope);
     const name = await server.makeBucket();
     const bytes = createRandom(31).bytes(22_500_000);
-    const direct = bucketAt(server.locationOf(name)).bucket;
+    const { bucket: direct } = await bucketAt(server.locationOf(name));
     scope.defer(() => direct.close());
     await direct.put('photo.tar', bytes);
     const { version } = await importListing({

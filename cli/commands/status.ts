@@ -88,10 +88,12 @@ function cacheLines({ cache, capacity, streams, neighbours }: NodeStatus['state'
   return lines;
 }
 
-/** `, 12 jobs queued, 3 at work`, where there are any. */
-function queueText({ hydrator: { queued, running } }: NodeStatus['state']): string {
+/** `, 12 jobs queued, 3 at work, of packs and large files 6 at most`, where there are any. */
+function queueText({ hydrator: { queued, running, reads } }: NodeStatus['state']): string {
   const jobs = queued.urgent + queued.next + queued.prefetch;
-  return jobs + running === 0 ? '' : `, ${formatNumberOf(jobs, 'job')} queued, ${running} at work`;
+  return jobs + running === 0
+    ? ''
+    : `, ${formatNumberOf(jobs, 'job')} queued, ${running} at work, of packs and large files ${reads} at most`;
 }
 
 function requireHealth({ ok, checks }: NodeStatus['health']): void {

@@ -34,7 +34,13 @@ function stats(uptimeSeconds: number, more: Partial<NodeStats> = {}): NodeStats 
       healed: 0,
     },
     state: {
-      hydrator: { waiting: 3, queued: { urgent: 1, next: 2, prefetch: 400 }, running: 8, bytesInFlight: 2 ** 20 },
+      hydrator: {
+        waiting: 3,
+        queued: { urgent: 1, next: 2, prefetch: 400 },
+        running: 8,
+        reads: 6,
+        bytesInFlight: 2 ** 20,
+      },
       streams: {
         open: 2,
         inMemory: 1,

@@ -38,7 +38,18 @@ export interface GetOptions {
   /** This version of the object, where the store keeps versions; others ignore it. */
   readonly version?: string;
   readonly signal?: AbortSignal;
+  /**
+   * Memory that the body's bytes go to, for a reader that has some to use again. A bucket that takes it puts them in as they come, while the reader is
+   * busy too, and the body's blocks are views of it, in the order of the bytes: where it lies is not changed before the reader gives it
+   * out again. One that has bytes of its own gives those, and asks for no memory.
+   */
+  readonly into?: Into;
+  /** The reader compares the bytes with a digest: they need no other check on their way to it. */
+  readonly checked?: boolean;
 }
+
+/** Gives the next free piece of memory, of at least one byte; a promise where there is none now. Each is filled to its end before the next is asked for. */
+export type Into = () => Uint8Array | Promise<Uint8Array>;
 
 export interface ObjectInfo {
   /** The whole object's size in bytes. */

@@ -14,7 +14,7 @@ import { isTombstone } from './s3/tombstone.ts';
 
 export interface S3Settings {
   readonly retries?: Retries;
-  readonly timeouts?: Timeouts;
+  readonly timeouts?: Partial<Timeouts>;
   /** Between 0 and 1: how long waits before another attempt are. */
   readonly random?: () => number;
   /** Larger objects are sent in parts, in bytes; a store limits one request to 5 GiB. */

@@ -31,7 +31,7 @@ export async function readWholePack(
   pack: Digest,
   signal?: AbortSignal,
 ): Promise<{ readonly bytes: Buffer; readonly entries: readonly PackIndexEntry[] }> {
-  const { size, body } = await repository.bucket.get(packKey(pack), { signal });
+  const { size, body } = await repository.bucket.get(packKey(pack), { checked: true, signal });
   const bytes = Buffer.allocUnsafeSlow(size);
   let length = 0;
   for await (const block of body) {

@@ -63,7 +63,7 @@ type InPlaceOptions = Omit<ListingImportOptions, 'bucket' | 'prefix' | 'listing'
 
 /** Makes a version of a bucket's objects below a prefix, which stay where they are: see `importListing`. */
 export async function importInPlace({ place, ...options }: InPlaceOptions): Promise<ListingImportResult> {
-  const { bucket } = bucketAt(place.access);
+  const { bucket } = await bucketAt(place.access);
   try {
     const listing = bucket.list(place.prefix, { versions: true, signal: options.signal });
     return await importListing({ ...options, bucket: place, prefix: place.prefix, listing });
@@ -92,7 +92,7 @@ export async function importObjects({
   expand = false,
   ...options
 }: ObjectsImportOptions): Promise<ObjectsImportResult> {
-  const { bucket } = bucketAt(place.access);
+  const { bucket } = await bucketAt(place.access);
   const leftOut = new LeftOut();
   try {
     const result = await importItems({

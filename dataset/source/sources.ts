@@ -116,7 +116,7 @@ async function open(repository: Repository, name: string): Promise<Bucket> {
       `${repository.location} does not tell where the bucket '${name}' is, which a version refers to: ${sourceKey(name)} is missing`,
       { facts: { object: sourceKey(name), bucket: name, source: true } },
     );
-  return bucketAt(record.location).bucket;
+  return (await bucketAt(record.location, repository.access)).bucket;
 }
 
 /** Closes the buckets that `openSource` opened for a repository. */

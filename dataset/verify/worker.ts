@@ -40,6 +40,8 @@ async function verifyPack(pack: Digest): Promise<VerifiedPack> {
             done.add(id);
             bytes += found.length;
           },
+          undefined,
+          { lend: true },
         );
         break;
       } catch (error) {

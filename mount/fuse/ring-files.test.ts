@@ -115,7 +115,7 @@ describe.skipIf(!canMount)('a file that the ring gives out itself', () => {
   });
 
   it('is one file for all mounts that have it, and for all names: what one has read, the others find in the page cache', async () => {
-    const { rig, mounted, given, server } = await stage();
+    const { rig, mounted, given, server } = await stage({ linger: 60_000 });
     const second = await rig.overlay('second');
     expect(await readFile(`${mounted}/large`)).toEqual(large);
     const reads = given[0]!.reads.length;

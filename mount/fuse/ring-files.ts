@@ -35,7 +35,7 @@ export interface FilesOptions {
   readonly table: NodeTable;
   readonly holds: Holds;
   readonly reopen: Reopen;
-  /** In ms, of each open and read. */
+  /** In ms, of each open and read: for what a failure says. */
   readonly deadline: number;
   /** How long a file that is not open is kept for the next open, in ms. */
   readonly linger?: number | undefined;
@@ -229,8 +229,8 @@ export function createFiles(options: FilesOptions): FileNodes {
       answerOpen(record, one?.file, (make) => port.send(make(request.unique)));
       return;
     }
-    const begin = (key: bigint) =>
-      bring(record, (one) => {
+    const begin = (key: bigint, left: number) =>
+      bring(record, left, (one) => {
         if (typeof one === 'object') answerOpen(record, one.file, (make) => holds.answer(key, make) === 'taken');
         else holds.answer(key, (unique) => errorReply(unique, EIO));
       });
@@ -250,9 +250,9 @@ export function createFiles(options: FilesOptions): FileNodes {
     return adopt(record, outcome).file;
   }
 
-  /** Asks for the file of a node, for one who waits for it. Gives what leaves. */
-  function bring(record: NodeRecord, end: (one: OpenedFile | 'failed' | 'expired') => void): () => void {
-    return waits.wait(record.id, (outcome) => {
+  /** Asks for the file of a node, for one who waits for it, for `left` ms at most. Gives what leaves. */
+  function bring(record: NodeRecord, left: number, end: (one: OpenedFile | 'failed' | 'expired') => void): () => void {
+    return waits.wait(record.id, left, (outcome) => {
       const file = fileOf(record, outcome);
       if (file) end(opened.get(record.node)!);
       else end(outcome === 'expired' ? outcome : 'failed');

@@ -2,6 +2,7 @@ import { constants } from 'node:os';
 import { UNIQUE_RESENT } from './protocol.ts';
 import { errorReply } from './reply.ts';
 import type { FuseRequest } from './request.ts';
+import type { Deadlines } from './ring-deadlines.ts';
 import type { Interruption } from './ring-signals.ts';
 import type { AnswerPort } from './session.ts';
 
@@ -19,10 +20,16 @@ interface Held {
 
 export interface Holds {
   /**
-   * Holds a request until `answer`. `begin` starts what will bring the answer, and gives what calls that off; `interrupted` is called
-   * before a request is answered EINTR because its thread is to end. False where it is held already, and was only sent again.
+   * Holds a request until `answer`. `begin` starts what will bring the answer within `left` ms, and gives what calls that off;
+   * `interrupted` is called before a request is answered EINTR because its thread is to end. False where it is held already, and was
+   * only sent again.
    */
-  add(request: FuseRequest, port: AnswerPort, begin: (key: bigint) => () => void, interrupted: () => void): boolean;
+  add(
+    request: FuseRequest,
+    port: AnswerPort,
+    begin: (key: bigint, left: number) => () => void,
+    interrupted: () => void,
+  ): boolean;
   /** Answers one that is held. `gone`: it is no longer held; `late`: the kernel had given it up. */
   answer(key: bigint, make: (unique: bigint) => Buffer | readonly Buffer[]): 'taken' | 'late' | 'gone';
   /** The kernel says that the thread of a request has a signal. False where that one is not held. */
@@ -33,7 +40,7 @@ export interface Holds {
 }
 
 /** Requests that wait: each is answered once, under the number that it has by then, and ends early where its thread is to end. */
-export function createHolds(interruption: (thread: number) => Interruption): Holds {
+export function createHolds(interruption: (thread: number) => Interruption, deadlines: Deadlines): Holds {
   const held = new Map<bigint, Held>();
   const watched = new Set<bigint>();
   let recheck: NodeJS.Timeout | undefined;
@@ -65,7 +72,9 @@ export function createHolds(interruption: (thread: number) => Interruption): Hol
     if (!one) return 'gone';
     held.delete(key);
     watched.delete(key);
-    return one.port.send(make(one.unique)) ? 'taken' : 'late';
+    const taken = one.port.send(make(one.unique));
+    deadlines.end(key, taken);
+    return taken ? 'taken' : 'late';
   }
 
   return {
@@ -77,7 +86,8 @@ export function createHolds(interruption: (thread: number) => Interruption): Hol
         before.unique = request.unique;
         return false;
       }
-      held.set(key, { unique: request.unique, request, port, leave: begin(key), interrupted });
+      const leave = begin(key, deadlines.begin(request.unique));
+      held.set(key, { unique: request.unique, request, port, leave, interrupted });
       return true;
     },
     interrupt(target) {

@@ -9,6 +9,7 @@ import { createRing, type Ring } from './ring.ts';
 import type { RingFile } from './ring-file.ts';
 import { openNodeTable } from './ring-nodes.ts';
 import { answerAtOnce, createTreeState, NODE, type TreeState } from './ring-tree.ts';
+import { openWaitTable } from './ring-wait-table.ts';
 import { patternBytes } from './testing/large-file.ts';
 import { message, nameBody, numbersBody, randomNumbers } from './testing/messages.ts';
 
@@ -213,9 +214,11 @@ describe(`the ring under a kernel that does anything (seed ${seed})`, () => {
     const random = randomNumbers(seed);
     const kernel = createKernel(random);
     const memory = anonymousFile('model');
+    const waitMemory = anonymousFile('model-waits');
     const alive = new Set<RingFile>();
     let calm = false;
     let doubled = 0;
+    let carried = 0;
 
     const fileOf = (id: string): RingFile => {
       const index = kernel.files.findIndex((file) => file.id === id);
@@ -254,7 +257,8 @@ describe(`the ring under a kernel that does anything (seed ${seed})`, () => {
         interruption: () => (['busy', 'dying', 'asked'] as const)[random(3)]!,
       };
       const parts = { table: openNodeTable(memory), maxRead: 2 ** 20, passThrough: kernel.passThrough };
-      const ring = createRing(tree, options, standIn ? undefined : parts);
+      const waits = openWaitTable(waitMemory, 1, standIn ? 'keeper' : 'daemon');
+      const ring = createRing(tree, options, standIn ? undefined : parts, waits);
       const atOnce = answerAtOnce(tree.buffer);
       const port = {
         send: (answer: Buffer | readonly Buffer[]) =>
@@ -269,6 +273,7 @@ describe(`the ring under a kernel that does anything (seed ${seed})`, () => {
       const { release } = ring;
       ring.release = () => {
         current = false;
+        carried += ring.counters().carried;
         release();
       };
       return { ring, tree };
@@ -332,6 +337,7 @@ describe(`the ring under a kernel that does anything (seed ${seed})`, () => {
       .toMatchObject({ held: 0, watched: 0, fileNodes: 0, files: 0 });
     await expect.poll(() => alive.size, { timeout: 10_000 }).toBe(0);
     expect(doubled).toBe(0);
+    expect(carried).toBeGreaterThan(0);
     for (const count of ['passed', 'cached', 'data', 'EIO', 'EINTR', 'late'] as const)
       expect(kernel.seen[count]).toBeGreaterThan(10);
     ring.release();

@@ -12,15 +12,19 @@ const { EIO } = constants.errno;
 
 export interface ReadsOptions {
   readonly holds: Holds;
-  /** In ms, of each read. */
+  /** In ms, of each read: for what a failure says. */
   readonly deadline: number;
   /** The longest READ, in bytes. */
   readonly maxRead: number;
   readonly onFailure: ((id: string, error: unknown) => void) | undefined;
   /** The file of a node, where it is there. */
   readonly opened: (record: NodeRecord) => OpenedFile | undefined;
-  /** Asks for it, where it is not. Gives what leaves. */
-  readonly bring: (record: NodeRecord, end: (one: OpenedFile | 'failed' | 'expired') => void) => () => void;
+  /** Asks for it, where it is not, for `left` ms at most. Gives what leaves. */
+  readonly bring: (
+    record: NodeRecord,
+    left: number,
+    end: (one: OpenedFile | 'failed' | 'expired') => void,
+  ) => () => void;
 }
 
 /** READs of file nodes that the reading threads do not answer: each ends with its bytes, or with EIO. */
@@ -49,13 +53,13 @@ export function createReads(options: ReadsOptions) {
     holds.add(
       request,
       port,
-      (key) => startRead(key, record, from, to),
+      (key, left) => startRead(key, left, record, from, to),
       () => {},
     );
   }
 
-  /** Brings the bytes and answers. Gives what calls it off. */
-  function startRead(key: bigint, record: NodeRecord, from: number, to: number): () => void {
+  /** Brings the bytes and answers, within `left` ms. Gives what calls it off. */
+  function startRead(key: bigint, left: number, record: NodeRecord, from: number, to: number): () => void {
     const controller = new AbortController();
     const { signal } = controller;
     let leave = () => {};
@@ -72,7 +76,7 @@ export function createReads(options: ReadsOptions) {
       callOff();
       onFailure?.(record.id, expiredError(record.id, deadline));
       fail('readsExpired');
-    }, deadline);
+    }, left);
     const start = async (one: OpenedFile) => {
       one.reading += 1;
       try {
@@ -95,7 +99,7 @@ export function createReads(options: ReadsOptions) {
     const one = options.opened(record);
     if (one) void start(one);
     else {
-      leave = options.bring(record, (brought) => {
+      leave = options.bring(record, left, (brought) => {
         if (typeof brought === 'object') return void start(brought);
         clearTimeout(timer);
         fail(brought === 'expired' ? 'readsExpired' : 'readsFailed');

@@ -13,6 +13,7 @@ import { shareBlocks } from './ring-blocks.ts';
 import { openNodeTable } from './ring-nodes.ts';
 import type { Settled } from './ring-stand-in.ts';
 import { createTreeState } from './ring-tree.ts';
+import { openWaitTable } from './ring-wait-table.ts';
 import { type FuseSession, type SessionEnd, startSession } from './session.ts';
 
 export interface RingServerOptions extends RingOptions {
@@ -34,8 +35,8 @@ export interface RingServer {
   /** /dev/fuse. Belongs to the caller, who closes it after `release`. */
   readonly fd: number;
   readonly settled: Negotiated;
-  /** Of the memory in which the ring keeps its file nodes, for the keeper to copy; undefined of one that stands in. */
-  readonly table: number | undefined;
+  /** What the keeper is to copy for who comes next; nothing of one that stands in. */
+  readonly memory: RingMemory;
   counters(): RingCounters & FuseSession['counters'];
   /** Why the reading ended: `unmounted`, `aborted`, or `stopped` by `release`. */
   readonly ended: Promise<SessionEnd>;
@@ -49,8 +50,17 @@ export interface RingServer {
   settle(done: Settled): void;
 }
 
-/** What the memory of file nodes is called in /proc. */
+/** Descriptors of memory in which a daemon of the ring leaves to the next what that must know. */
+export interface RingMemory {
+  /** Its file nodes: openNodeTable. */
+  readonly table?: number | undefined;
+  /** Since when requests wait: openWaitTable. */
+  readonly waits?: number | undefined;
+}
+
+/** What the memory is called in /proc. */
 const TABLE_NAME = 'larder-ring-nodes';
+const WAITS_NAME = 'larder-ring-waits';
 /** How far the kernel reads ahead, in bytes: some READs of the longest kind. */
 const READ_AHEAD = 4 * 2 ** 20;
 
@@ -62,8 +72,8 @@ const READ_AHEAD = 4 * 2 ** 20;
 export async function mountRing(target: string, options: RingServerOptions): Promise<RingServer> {
   const fd = mountFuse(target);
   try {
-    const server = await serve(fd, undefined, options, anonymousFile(TABLE_NAME));
     const number = connectionNumber(target);
+    const server = await serve(fd, undefined, options, ownMemory({}), number ?? 0);
     const notice = number === undefined ? undefined : setReadAhead(number, READ_AHEAD);
     if (notice !== undefined) options.onNotice?.(notice);
     return server;
@@ -75,27 +85,43 @@ export async function mountRing(target: string, options: RingServerOptions): Pro
 }
 
 /**
- * Goes on serving a ring whose daemon is gone: `fd` is a copy of its descriptor, `settled` what it had agreed on, `table` a copy of its
- * `table`, which is ours from now on. What waited at that time is sent again and served.
+ * Goes on serving a ring whose daemon is gone: `fd` is a copy of its descriptor, `settled` what it had agreed on, `connection` the
+ * kernel's number of it, and `memory` copies of its `memory`, which are ours from now on. What waited at that time is sent again and
+ * served.
  */
 export async function joinRing(
   fd: number,
   settled: Negotiated,
+  connection: number,
   options: RingServerOptions,
-  table: number = anonymousFile(TABLE_NAME),
+  memory: RingMemory,
 ): Promise<RingServer> {
   refuseWithoutResend(settled);
-  return await serve(fd, settled, options, table);
+  return await serve(fd, settled, options, ownMemory(memory), connection);
 }
 
-/** Stands in where no daemon serves: all that comes waits, may be interrupted, and ends at the deadline with EIO. */
-export async function standInForRing(fd: number, settled: Negotiated, deadline: number): Promise<RingServer> {
+/**
+ * Stands in where no daemon serves: all that comes waits, may be interrupted, and ends at the deadline with EIO. `waits` stays the
+ * caller's.
+ */
+export async function standInForRing(
+  fd: number,
+  settled: Negotiated,
+  connection: number,
+  deadline: number,
+  waits: number | undefined,
+): Promise<RingServer> {
   refuseWithoutResend(settled);
   const resolve = (_id: string, signal: AbortSignal) =>
     new Promise<never>((_, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });
     });
-  return await serve(fd, settled, { resolve, deadline }, undefined);
+  return await serve(fd, settled, { resolve, deadline }, { waits }, connection);
+}
+
+/** What there is, and what a first daemon begins with. */
+function ownMemory({ table, waits }: RingMemory): Required<RingMemory> {
+  return { table: table ?? anonymousFile(TABLE_NAME), waits: waits ?? anonymousFile(WAITS_NAME) };
 }
 
 function refuseWithoutResend(settled: Negotiated): void {
@@ -109,12 +135,21 @@ async function serve(
   fd: number,
   known: Negotiated | undefined,
   options: RingServerOptions,
-  memory: number | undefined,
+  memory: RingMemory,
+  connection: number,
 ): Promise<RingServer> {
   const tree = createTreeState();
-  const table = memory === undefined ? undefined : openNodeTable(memory);
+  const table = memory.table === undefined ? undefined : openNodeTable(memory.table);
+  const side = table ? 'daemon' : 'keeper';
+  const waits = memory.waits === undefined ? undefined : openWaitTable(memory.waits, connection, side);
   const { promise: negotiated, resolve: settle, reject: refuse } = Promise.withResolvers<Negotiated>();
   let ring: Ring | undefined;
+
+  function closeMemory(): void {
+    if (!table) return;
+    table.close();
+    if (memory.waits !== undefined) closeSync(memory.waits);
+  }
 
   function ringFor(settled: Negotiated) {
     const tell = options.onNotice ?? (() => {});
@@ -127,6 +162,7 @@ async function serve(
         blocks: shareBlocks(session),
         passThrough: settled.passthrough ? createPassThrough(fd, tell) : undefined,
       },
+      waits,
     );
   }
 
@@ -159,20 +195,20 @@ async function serve(
   } catch (error) {
     early.catch(() => {});
     await session.stop().catch(() => {});
-    table?.close();
+    closeMemory();
     throw error;
   }
   const served = ring!;
   return {
     fd,
     settled,
-    table: table?.fd,
+    memory: table ? memory : {},
     ended: session.ended,
     counters: () => ({ ...served.counters(), ...session.counters }),
     async release() {
       await session.stop();
       served.release();
-      table?.close();
+      closeMemory();
     },
     resend: () => session.resend(),
     takeSettled: () => served.takeSettled(),

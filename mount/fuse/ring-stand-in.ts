@@ -16,11 +16,10 @@ export interface Settled {
  * File nodes while no daemon serves them: opens and reads wait for the next one, and end at the deadline with EIO. What ends an open or
  * forgets a node is let through, and kept for the daemon.
  */
-export function createStandIn(options: { readonly holds: Holds; readonly deadline: number }): FileNodes & {
+export function createStandIn({ holds }: { readonly holds: Holds }): FileNodes & {
   /** What was settled since the last time. */
   takeSettled(): Settled;
 } {
-  const { holds, deadline } = options;
   const expired = createExpired();
   const forgotten = new Map<bigint, bigint>();
   let released: (readonly [string, string])[] = [];
@@ -46,14 +45,14 @@ export function createStandIn(options: { readonly holds: Holds; readonly deadlin
       } else if (request.op === 'read' && expired.has(request.nodeid, Number(request.offset))) {
         port.send(errorReply(request.unique, constants.errno.EIO));
       } else {
-        const begin = (key: bigint) => {
+        const begin = (key: bigint, left: number) => {
           const timer = setTimeout(() => {
             if (request.op === 'read') {
               const from = Number(request.offset);
               expired.add(request.nodeid, from, from + request.count);
             }
             holds.answer(key, (unique) => errorReply(unique, constants.errno.EIO));
-          }, deadline);
+          }, left);
           return () => clearTimeout(timer);
         };
         holds.add(request, port, begin, () => {});

@@ -6,7 +6,7 @@ export type Outcome<T> = T | 'failed' | 'expired';
 
 export interface WaitsOptions<T> {
   readonly resolve: (id: string, signal: AbortSignal) => Promise<T>;
-  /** How long one waits at most, in ms. */
+  /** How long one waits at most, all in all, in ms: for what a failure says. */
   readonly deadline: number;
   /** Told of every failure, once for all who waited, and of every wait that ended by the deadline. */
   readonly onFailure?: ((id: string, error: unknown) => void) | undefined;
@@ -71,8 +71,8 @@ export function createWaits<T extends string | RingFile | undefined>(options: Wa
   }
 
   return {
-    /** Calls `end` once, later. The function that it gives back leaves before that, and then `end` is not called. */
-    wait(id: string, end: (outcome: Outcome<T>) => void): () => void {
+    /** Calls `end` once, later, within `left` ms. The function that it gives back leaves before that, and then `end` is not called. */
+    wait(id: string, left: number, end: (outcome: Outcome<T>) => void): () => void {
       const flight = flights.get(id) ?? start(id);
       const waiter: Waiter<T> = {
         end,
@@ -80,7 +80,7 @@ export function createWaits<T extends string | RingFile | undefined>(options: Wa
           if (!leave(id, flight, waiter)) return;
           options.onFailure?.(id, expiredError(id, options.deadline));
           end('expired');
-        }, options.deadline),
+        }, left),
       };
       flight.waiters.add(waiter);
       return () => {

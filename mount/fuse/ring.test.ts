@@ -8,17 +8,23 @@ import { type FuseRequest, parseRequest } from './request.ts';
 import { createRing, type RingOptions, type RingParts } from './ring.ts';
 import { openNodeTable } from './ring-nodes.ts';
 import { answerAtOnce, createTreeState, hexOf, NODE } from './ring-tree.ts';
+import { openWaitTable, type WaitSide, type WaitTable } from './ring-wait-table.ts';
 import { message, nameBody, numbersBody, randomNumbers } from './testing/messages.ts';
 
 const { EINTR, EIO, ENOENT, ENOSYS } = constants.errno;
 
 /** The ring without a kernel: requests in, answers by `unique` out. */
-function bench(options: Partial<RingOptions> & Pick<RingOptions, 'resolve'>, parts: Partial<RingParts> = {}) {
+function bench(
+  options: Partial<RingOptions> & Pick<RingOptions, 'resolve'>,
+  parts: Partial<RingParts> = {},
+  waits?: WaitTable,
+) {
   const tree = createTreeState();
   const ring = createRing(
     tree,
     { deadline: 60_000, interruption: () => 'dying', ...options },
     { table: openNodeTable(anonymousFile('test')), maxRead: 2 ** 20, ...parts },
+    waits,
   );
   const atOnce = answerAtOnce(tree.buffer);
   const answers = new Map<bigint, Buffer>();
@@ -202,6 +208,65 @@ describe('the ring', () => {
     await sleep(0);
     expect([errorOf(asked), errorOf(again)]).toEqual([undefined, ENOENT]);
     expect(ring.counters()).toMatchObject({ rings: 1, ready: 1, held: 0 });
+  });
+
+  describe('that goes on where another ring was', () => {
+    const DEADLINE = 60_000;
+    /** Rings one after the other, each of which is sent again what the one before did not answer. */
+    function succession() {
+      const memory = anonymousFile('test-waits');
+      const clock = { time: 1000 };
+      const entered = (1n << 62n) | (BigInt(Number.parseInt(id.slice(0, 2), 16)) << 48n) | 1n;
+      return {
+        clock,
+        come(side: WaitSide = 'daemon') {
+          const { calls, resolve } = controlled();
+          const failures: string[] = [];
+          const options = {
+            resolve,
+            deadline: DEADLINE,
+            now: () => clock.time,
+            onFailure: (_: string, error: unknown) => failures.push((error as Error).message),
+          };
+          const one = bench(options, {}, openWaitTable(memory, 7, side));
+          return { ...one, calls, failures, send: (unique: bigint) => one.lookup(entered, id, { unique }) };
+        },
+      };
+    }
+
+    it('ends at the deadline what began there, and lets wait what comes anew', async () => {
+      const { clock, come } = succession();
+      const first = come();
+      first.send(2n);
+      first.ring.release();
+      clock.time += DEADLINE + 1;
+      const second = come();
+      second.send(2n | UNIQUE_RESENT);
+      // Its last chance, of which the next one sees only that it was had.
+      expect(second.ring.counters()).toMatchObject({ held: 1, carried: 1, lastChances: 1 });
+      second.ring.release();
+      clock.time += DEADLINE;
+      const third = come();
+      const [old, fresh] = [third.send(2n | UNIQUE_RESENT), third.send(4n)];
+      await expect.poll(() => third.errorOf(old), { timeout: 10_000, interval: 1 }).toBe(EIO);
+      expect(third.errorOf(fresh)).toBeUndefined();
+      expect(third.failures).toEqual([`object ${id} did not come within 60 s`]);
+      expect(third.ring.counters()).toMatchObject({ held: 1, expired: 1, carried: 1, lastChances: 0 });
+      third.ring.release();
+    });
+
+    it('brings in the last chance what can be brought', async () => {
+      const { clock, come } = succession();
+      come().send(2n);
+      clock.time += DEADLINE - 1;
+      const next = come();
+      const asked = next.send(2n | UNIQUE_RESENT);
+      await sleep(5);
+      next.calls[0]!.ready();
+      await sleep(0);
+      expect(next.errorOf(asked)).toBe(ENOENT);
+      expect(next.ring.counters()).toMatchObject({ held: 0, ready: 1, lastChances: 1 });
+    });
   });
 
   it('gives each caller a directory of its own, and one again that was left', async () => {

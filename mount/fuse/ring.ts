@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import { errorReply } from './reply.ts';
 import type { FuseRequest } from './request.ts';
+import { createDeadlines, type DeadlineCounters } from './ring-deadlines.ts';
 import type { Reopen, Resolve } from './ring-file.ts';
 import { createFiles, type FileCounters, type FileNodes, type PassThrough, type SharedBlocks } from './ring-files.ts';
 import { createHolds } from './ring-holds.ts';
@@ -8,6 +9,7 @@ import { isFileNode, type NodeTable } from './ring-nodes.ts';
 import { type Interruption, interruptionOf } from './ring-signals.ts';
 import { createStandIn, type Settled } from './ring-stand-in.ts';
 import { hexOf, isObjectName, NODE, type TreeState } from './ring-tree.ts';
+import type { WaitTable } from './ring-wait-table.ts';
 import { createWaits, type Outcome } from './ring-waits.ts';
 import type { AnswerPort } from './session.ts';
 
@@ -30,6 +32,8 @@ export interface RingOptions {
   readonly onFailure?: (id: string, error: unknown) => void;
   /** Why a thread was interrupted; the default asks /proc. */
   readonly interruption?: (thread: number) => Interruption;
+  /** CLOCK_MONOTONIC in ms; the default asks for it. */
+  readonly now?: () => number;
 }
 
 /** What the ring's file nodes need of the connection. */
@@ -40,7 +44,7 @@ export interface RingParts {
   readonly blocks?: SharedBlocks | undefined;
 }
 
-export interface RingCounters extends FileCounters {
+export interface RingCounters extends FileCounters, DeadlineCounters {
   /**
    * Lookups of objects that came, and how they ended. `streamed`: with a file of the ring's own; `known`: with one that the kernel had
    * already; `withdrawn`: the kernel had given up when the answer came.
@@ -82,10 +86,13 @@ export interface Ring {
 /**
  * The ring's waiting: a lookup of `wait/<2 hex>/<id>` is held until `resolve` has brought the object to where overlayfs looks next, and
  * then denied, or answered with a file of the ring's own; `fault/` fails every lookup with EIO, so that an open of what could not be
- * brought does not end in "no such file". Without `parts`, it stands in for a daemon: nothing is given out, all wait.
+ * brought does not end in "no such file". Without `parts`, it stands in for a daemon: nothing is given out, all wait. With a table of
+ * waits, what waited elsewhere before gets what is left of its deadline.
  */
-export function createRing(tree: TreeState, options: RingOptions, parts?: RingParts): Ring {
-  const holds = createHolds(options.interruption ?? interruptionOf);
+export function createRing(tree: TreeState, options: RingOptions, parts?: RingParts, table?: WaitTable): Ring {
+  const { deadline, now } = options;
+  const deadlines = createDeadlines({ deadline, table, serving: parts !== undefined, ...(now && { now }) });
+  const holds = createHolds(options.interruption ?? interruptionOf, deadlines);
   const waits = createWaits({ ...options, unwanted: (result) => typeof result === 'object' && result.close() });
   const interrupted = new Map<string, number>();
   const counters = {
@@ -100,12 +107,12 @@ export function createRing(tree: TreeState, options: RingOptions, parts?: RingPa
     withdrawn: 0,
     faults: 0,
   };
-  const standIn = createStandIn({ holds, deadline: options.deadline });
+  const standIn = createStandIn({ holds });
   const files: FileNodes = parts
     ? createFiles({
         ...parts,
         holds,
-        deadline: options.deadline,
+        deadline,
         linger: options.linger,
         reopen: reopenOf(options),
         onFailure: options.onFailure,
@@ -117,7 +124,7 @@ export function createRing(tree: TreeState, options: RingOptions, parts?: RingPa
     const added = holds.add(
       request,
       port,
-      (key) => waits.wait(id, (outcome) => end(key, nodeid, id, outcome)),
+      (key, left) => waits.wait(id, left, (outcome) => end(key, nodeid, id, outcome)),
       () => {
         counters.interrupted += 1;
         interrupted.set(openOf(pid, hex), Date.now());
@@ -179,7 +186,7 @@ export function createRing(tree: TreeState, options: RingOptions, parts?: RingPa
       const { resolving, started } = waits.counters();
       const { reads: blockReads, bytes: blockBytes } = tree.blockReads();
       const now = { resolving, resolves: started, nodes: tree.known(), blockReads, blockBytes };
-      return { ...counters, ...files.counters(), ...holds.counters(), ...now };
+      return { ...counters, ...files.counters(), ...holds.counters(), ...deadlines.counters(), ...now };
     },
     takeSettled: () => standIn.takeSettled(),
     release() {

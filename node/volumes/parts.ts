@@ -1,4 +1,5 @@
 import type { Cache } from '../../cache/cache.ts';
+import type { Making } from '../../cache/capacity.ts';
 import type { RuntimePaths } from '../paths.ts';
 import type { StagedRecords } from '../records.ts';
 import type { Repositories } from '../repositories.ts';
@@ -12,6 +13,8 @@ export interface VolumesParts {
   readonly versions: StagedVersions;
   readonly paths: RuntimePaths;
   readonly repositories: Repositories;
+  /** Takes room for workspaces. */
+  readonly making: Making;
   readonly prefetches?: Pick<StagePrefetches, 'begin' | 'end'>;
 }
 

@@ -76,14 +76,16 @@ export async function tearDown(context: VolumesContext, record: StagedRecord): P
 }
 
 async function mountVolume(context: VolumesContext, record: StagedRecord, repository: Repository): Promise<void> {
-  const { versions, cache, paths, workspaceOf } = context;
+  const { versions, cache, paths, workspaceOf, making } = context;
   const image = await versions.acquire(record.volume, { ...record, repository });
   const { objects, late } = cache.layout;
   const layers = { image, objects, wait: join(paths.ring, 'wait'), late, fault: join(paths.ring, 'fault') };
   mkdirSync(record.stagingPath, { recursive: true });
   if (isOurs(record)) return;
   const writable =
-    record.kind === 'workspace' ? await openWorkspace(workspaceOf(record.volume), record, repository) : undefined;
+    record.kind === 'workspace'
+      ? await openWorkspace(workspaceOf(record.volume), record, repository, making)
+      : undefined;
   await mountOverlay({ layers, target: record.stagingPath, name: mountName(record.volume), writable });
 }
 

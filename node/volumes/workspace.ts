@@ -1,11 +1,12 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Making } from '../../cache/capacity.ts';
 import type { ByteString } from '../../dataset/byte-string.ts';
 import type { DirectoryEntry } from '../../dataset/entry.ts';
 import { ConflictError, CorruptError, isErrno } from '../../dataset/errors.ts';
 import { findEntry } from '../../dataset/manifest.ts';
 import type { Repository } from '../../dataset/repository.ts';
-import { createWorkspaceImage, growWorkspaceImage, mountWorkspace } from '../../mount/workspace.ts';
+import { createWorkspaceImage, growWorkspaceImage, mountWorkspace, newWorkspaceBytes } from '../../mount/workspace.ts';
 import type { StagedRecord } from '../records.ts';
 import { readWorkspaceRecord, writeWorkspaceRecord } from '../workspace-record.ts';
 
@@ -33,7 +34,12 @@ export function workspacePlace(mounts: string, images: string, volume: string): 
  * Mounts a workspace's file system, which is made where it is not there.
  * Errors: ConflictError where what is kept there are changes to another version.
  */
-export async function openWorkspace(place: WorkspacePlace, volume: StagedRecord, repository: Repository) {
+export async function openWorkspace(
+  place: WorkspacePlace,
+  volume: StagedRecord,
+  repository: Repository,
+  making: Making,
+) {
   const { at, file, record } = place;
   const kept = readWorkspaceRecord(record);
   if (kept === undefined) {
@@ -50,7 +56,9 @@ export async function openWorkspace(place: WorkspacePlace, volume: StagedRecord,
     growWorkspaceImage({ file, capacity: volume.capacityBytes ?? 0 });
   } catch (error) {
     if (!isErrno(error, 'ENOENT')) throw error;
-    await createWorkspaceImage({ file, capacity });
+    await making(`the workspace of volume ${volume.volume}`, newWorkspaceBytes(capacity), () =>
+      createWorkspaceImage({ file, capacity }),
+    );
   }
   mkdirSync(at, { recursive: true, mode: 0o700 });
   return await mountWorkspace({ file, at, root: await rootOf(repository, volume) });

@@ -18,6 +18,7 @@ import {
 const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const AT_SYMLINK_FOLLOW = 0x400;
+const AT_EMPTY_PATH = 0x1000;
 
 // --- locks
 
@@ -201,16 +202,28 @@ export function renameat2(from: PathLike, to: PathLike, how: 'noreplace' | 'exch
 
 /** Gives an open file a name, for one opened with O_TMPFILE also its first. EEXIST where the name is taken. */
 export function linkDescriptor(fd: number, path: PathLike): void {
-  const from = `/proc/self/fd/${fd}`;
-  call(
-    { syscall: 'linkat', path: from, dest: path },
-    linkat_,
-    AT_FDCWD,
-    cString(from),
-    AT_FDCWD,
-    cString(path),
-    AT_SYMLINK_FOLLOW,
-  );
+  if (linkFromProc(fd, cString(path))) return;
+  throw systemError(errnoOf.EEXIST!, { syscall: 'linkat', path: `/proc/self/fd/${fd}`, dest: path });
+}
+
+/** The same, for many files. @param path ends with a zero byte @returns false where the name is taken */
+export type NameDescriptor = (fd: number, path: Uint8Array) => boolean;
+
+const NO_NAME = Buffer.alloc(1);
+
+/** By the descriptor alone. Before Linux 6.10 that takes CAP_DAC_READ_SEARCH: it is ENOENT without. */
+export const linkByDescriptor: NameDescriptor = (fd, path) =>
+  linked(fd, path, attempt(linkat_, fd, NO_NAME, AT_FDCWD, path, AT_EMPTY_PATH));
+
+/** By way of /proc, which takes no privilege, and longer. */
+export const linkFromProc: NameDescriptor = (fd, path) =>
+  linked(fd, path, attempt(linkat_, AT_FDCWD, cString(`/proc/self/fd/${fd}`), AT_FDCWD, path, AT_SYMLINK_FOLLOW));
+
+function linked(fd: number, path: Uint8Array, { result, errno }: ReturnType<typeof attempt>): boolean {
+  if (result === 0) return true;
+  if (errno === errnoOf.EEXIST) return false;
+  const dest = path.subarray(0, path.indexOf(0));
+  throw systemError(errno, { syscall: 'linkat', path: `/proc/self/fd/${fd}`, dest });
 }
 
 // --- times

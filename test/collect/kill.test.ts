@@ -9,10 +9,13 @@ import { collect } from '../../dataset/collect.ts';
 import type { Digest } from '../../dataset/digest.ts';
 import { deleteBranch, moveBranch } from '../../dataset/refs.ts';
 import { initRepository, type Repository } from '../../dataset/repository.ts';
+import { killRounds, spreadMoments } from '../support/kills.ts';
 import { createRandom, type Random } from '../support/random.ts';
 import { dataKeys, neededKeys, VersionMaker } from './small-versions.ts';
 
-const KILLS = 30;
+const KILLS = killRounds(16);
+/** A collector of what one round leaves changes the store about so often until it begins again. */
+const CHANGES = 60;
 
 const program = fileURLToPath(new URL('./collector-child.ts', import.meta.url));
 
@@ -51,6 +54,7 @@ it('a collector that is killed at any moment loses nothing that is needed, and t
   timeout: 300_000,
 }, async () => {
   const random = createRandom(11);
+  const moment = spreadMoments();
   const needed: Digest[] = [];
   const phases: Record<string, number> = {};
   for (let kill = 0; kill < KILLS; kill++) {
@@ -64,7 +68,7 @@ it('a collector that is killed at any moment loses nothing that is needed, and t
       await deleteBranch(repository, 'birds', `b${kill - 3}`);
     }
     await moveBranch(repository, 'birds', `b${kill}`, { expect: 'absent', version: id, isGuarded: true });
-    await collectFor(1 + random.below(60));
+    await collectFor(1 + Math.floor(moment() * CHANGES));
     const { phase, deleting } = await readState(repository);
     const where = deleting ? 'deleting' : phase;
     phases[where] = (phases[where] ?? 0) + 1;

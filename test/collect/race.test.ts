@@ -17,7 +17,7 @@ import { canMount } from '../support/privilege.ts';
 import { describeRepositories } from '../support/repositories.ts';
 
 /** How long they race, in seconds; minutes of it find more. */
-const SECONDS = Number(process.env.LARDER_TEST_RACE_SECONDS ?? 12);
+const SECONDS = Number(process.env.LARDER_TEST_RACE_SECONDS ?? 7);
 const ACTORS = ['collector', 'collector', 'writer', 'writer', 'namer', 'reader', ...(canMount ? ['mounter'] : [])];
 
 const actor = fileURLToPath(new URL('./race-actor.ts', import.meta.url));

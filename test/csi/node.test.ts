@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Digest, sha256 } from '../../dataset/digest.ts';
+import { objectsOf, PREFETCHES, prefetchSource, untilCached } from '../support/prefetch.ts';
 import { canMount } from '../support/privilege.ts';
 import { type CsiClient, connectCsi, mountCapability } from './client.ts';
 import { createPlugin, type TestPlugin } from './plugin.ts';
@@ -112,6 +113,34 @@ describe.skipIf(!canMount)('a node', () => {
     await twice('NodeUnstageVolume', pinned.stage);
     expect(readdirSync(pinned.stagingTargetPath)).toEqual([]);
     await twice('DeleteVolume', pinned.stage);
+  });
+
+  it('fetches what the parameter prefetch says when a volume is staged, and no other file', async () => {
+    const cache = join(plugin.directory, 'cache');
+    const before = new Set(objectsOf(cache));
+    const staged: Awaited<ReturnType<typeof volume>>[] = [];
+    const wanted: string[] = [];
+    for (const [at, { what, folders }] of PREFETCHES.entries()) {
+      const from = join(plugin.directory, `prefetch-${at}`);
+      const digests = prefetchSource(from, at);
+      wanted.push(...folders.flatMap((folder) => digests.get(folder)!));
+      await plugin.importDataset(`prefetch-${at}`, from);
+      const one = await volume(`prefetch ${at}`, readers, {
+        parameters: { dataset: `prefetch-${at}`, prefetch: what },
+      });
+      await client.call('NodeStageVolume', one.stage);
+      staged.push(one);
+    }
+    await untilCached(cache, wanted);
+    expect(
+      objectsOf(cache)
+        .filter((id) => !before.has(id))
+        .sort(),
+    ).toEqual(wanted.sort());
+    for (const one of staged) {
+      await client.call('NodeUnstageVolume', one.stage);
+      await client.call('DeleteVolume', one.stage);
+    }
   });
 
   it('keeps what pods write into a workspace, for all of its pods and past its unstaging', async () => {

@@ -5,8 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ServiceError } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { killRounds, spreadMoments } from '../support/kills.ts';
 import { canMount } from '../support/privilege.ts';
-import { createRandom } from '../support/random.ts';
 import { type CsiClient, connectCsi, mountCapability } from './client.ts';
 import { createPlugin, type TestPlugin } from './plugin.ts';
 
@@ -16,7 +16,7 @@ const writers = mountCapability('SINGLE_NODE_MULTI_WRITER');
 const textOf = (file: number) => `${file} `.repeat(1000);
 
 /** Kills of the plugin in the middle of a volume's life. */
-const KILLS = 12;
+const KILLS = killRounds(8);
 
 /** How long a call is repeated, in milliseconds. */
 const PATIENCE = 30_000;
@@ -40,10 +40,10 @@ describe.skipIf(!canMount)('a plugin that is killed', () => {
   });
 
   it('leaves nothing that repeating the calls does not mend, whenever it was', async () => {
-    const random = createRandom(7);
+    const moment = spreadMoments();
     for (let round = 0; round < KILLS; round++) {
       const life = lifeOf(`killed ${round}`, [round * 4, round * 4 + 1, round * 4 + 2]);
-      const killing = sleep(random.below(600)).then(async () => {
+      const killing = sleep(moment() * 600).then(async () => {
         await plugin.stop('SIGKILL');
         await plugin.start();
       });

@@ -8,6 +8,7 @@ import { readBranch } from '../../dataset/refs.ts';
 import { initRepository, openRepository, type Repository } from '../../dataset/repository.ts';
 import { verifyRepository } from '../../dataset/verify.ts';
 import { collect } from '../support/collect.ts';
+import { killRounds } from '../support/kills.ts';
 import { describeRepositories } from '../support/repositories.ts';
 import { deepDamage, namesIn, TestHistory } from '../support/test-history.ts';
 
@@ -32,7 +33,7 @@ afterAll(async () => {
 });
 
 describeRepositories('a copy that is killed', (make, kind) => {
-  const kills = kind === 'directory' ? 20 : 8;
+  const kills = killRounds(kind === 'directory' ? 14 : 5);
 
   /** @returns objects stored, or undefined where it was killed */
   function copyUntil(target: string, moment: string): number | undefined {

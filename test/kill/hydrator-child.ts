@@ -1,6 +1,6 @@
 /**
- * Hydrates a version over and over, until it is killed: `REPOSITORY ROOT CACHE [once]`. Prints a line when the first
- * object is in place, and with `once` ends when everything is there.
+ * Hydrates a version over and over, until it is killed: `REPOSITORY ROOT CACHE [once | NUMBER]`. Prints a line when the first
+ * object is in place. With `once` it ends when everything is there; with a number, it kills itself when it has put so many objects in place.
  */
 import { openCache } from '../../cache/cache.ts';
 import { createHydrator } from '../../cache/hydrate.ts';
@@ -21,10 +21,11 @@ for (const segment of staged.map.segments) {
     if (entry.type === 'file' && entry.content.kind !== 'inline') ids.push(entry.content.id);
   }
 }
-let begun = false;
+let placed = 0;
 cache.onPlaced(() => {
-  if (!begun) process.stdout.write('begun\n');
-  begun = true;
+  placed += 1;
+  if (placed === 1) process.stdout.write('begun\n');
+  if (placed === Number(mode)) process.kill(process.pid, 'SIGKILL');
 });
 do {
   const opened = ids

@@ -2,19 +2,19 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { layoutOf } from '../../cache/layout.ts';
 import { type BuiltVersion, buildVersion, type FileOf, temporaryRepository } from '../../cache/staged.fixture.ts';
+import { killRounds, spreadMoments } from '../support/kills.ts';
 
 const child = join(import.meta.dirname, 'hydrator-child.ts');
-const KILLS = 100;
+const KILLS = killRounds(20);
 /** Two daemons at a time, each with its own cache. */
 const LANES = 2;
 
-/** @param compiled where Node keeps what it compiled: a hundred starts are most of the test's time */
-function hydrate(compiled: string, ...args: string[]) {
-  const env = { ...process.env, NODE_COMPILE_CACHE: compiled };
-  const running = spawn(process.execPath, [child, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env });
+function hydrate(...args: string[]) {
+  const running = spawn(process.execPath, [child, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let complaint = '';
   running.stderr.on('data', (data) => {
     complaint += data;
@@ -24,6 +24,7 @@ function hydrate(compiled: string, ...args: string[]) {
     running.stdout.once('data', () => resolve());
     ended.then((code) => reject(new Error(`the hydrator ended by itself with ${code}: ${complaint}`)));
   });
+  begun.catch(() => {});
   return { kill: () => running.kill('SIGKILL'), begun, ended, complaint: () => complaint };
 }
 
@@ -52,20 +53,23 @@ it('shows no short or wrong object, however often and whenever it is killed, and
     files[`large-${at}`] = [randomBytes(400_000), 700_000, ...Array.from({ length: 6 }, () => randomBytes(300_000))];
   }
   const version = await buildVersion(repository, files, { target: 800_000 });
-  const compiled = join(folder, 'compiled');
-  const first = hydrate(compiled, repository.location, version.staged.root, join(folder, 'cache-first'), 'once');
-  expect(await first.ended, first.complaint()).toBe(0);
+  const [placing, time] = [spreadMoments(), spreadMoments()];
   const lane = async (directory: string): Promise<number[]> => {
     const seen: number[] = [];
     for (let kill = 0; kill < KILLS / LANES; kill += 1) {
-      const run = hydrate(compiled, repository.location, version.staged.root, directory);
-      await run.begun;
-      await new Promise((resolve) => setTimeout(resolve, Math.random() * 150));
-      run.kill();
-      await run.ended;
+      // By turns when so many objects are in place, more than there are among them, and whenever it may be.
+      const counted = kill % 2 === 0;
+      const many = counted ? [String(1 + Math.floor(placing() * version.files.size * 1.5))] : [];
+      const run = hydrate(repository.location, version.staged.root, directory, ...many);
+      if (!counted) {
+        await run.begun;
+        await sleep(time() * 150);
+        run.kill();
+      }
+      expect(await run.ended, run.complaint()).toBe(null);
       seen.push(checkObjects(directory, version));
     }
-    const last = hydrate(compiled, repository.location, version.staged.root, directory, 'once');
+    const last = hydrate(repository.location, version.staged.root, directory, 'once');
     expect(await last.ended, last.complaint()).toBe(0);
     expect(checkObjects(directory, version)).toBe(version.files.size);
     expect(readdirSync(layoutOf(directory).incoming)).toEqual([]);

@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkout } from '../../dataset/checkout.ts';
 import { describeTree, noise, randomizer } from '../../dataset/import/test-tree.ts';
@@ -11,12 +10,13 @@ import { readBranch } from '../../dataset/refs.ts';
 import { initRepository, type Repository } from '../../dataset/repository.ts';
 import { type Damage, verifyRepository } from '../../dataset/verify.ts';
 import { readVersion } from '../../dataset/version.ts';
+import { killRounds, spreadMoments } from '../support/kills.ts';
 
-const KILLS = 100;
+const KILLS = killRounds(24);
 /** The repository is read back whole after so many kills. */
-const DEEP_EVERY = 20;
+const DEEP_EVERY = 8;
 
-const importer = fileURLToPath(new URL('../../dataset/import/test-import.ts', import.meta.url));
+const importer = join(import.meta.dirname, 'importer-child.ts');
 
 let top: string;
 let source: string;
@@ -40,29 +40,37 @@ afterAll(async () => {
   execFileSync('rm', ['-rf', top]);
 });
 
-/**
- * Runs an import in a process of its own, and kills that so many milliseconds after it began to work.
- * @returns how long it took, or undefined where it was killed before it was done
- */
-async function importFor(milliseconds: number): Promise<number | undefined> {
-  const child = spawn(process.execPath, [importer, repository.location, source, 'birds'], {
+/** When an import is killed: right before or after it stores an object (as of `dieAtPut`), or so many milliseconds after it began to work. */
+type Moment = { readonly put: string } | { readonly milliseconds: number };
+
+interface Done {
+  /** In milliseconds, from when it began to work. */
+  readonly took: number;
+  /** Objects. */
+  readonly stored: number;
+}
+
+/** Runs an import in a process of its own. @returns undefined where it was killed before it was done */
+async function importUntil(moment?: Moment): Promise<Done | undefined> {
+  const put = moment && 'put' in moment ? moment.put : '0';
+  const child = spawn(process.execPath, [importer, repository.location, source, 'birds', put], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let said = '';
-  child.stderr.on('data', (data) => {
-    said += data;
-  });
-  const ended = new Promise<{ code: number | null; signal: string | null }>((resolve) => {
-    child.once('exit', (code, signal) => resolve({ code, signal }));
-  });
+  for (const output of [child.stdout, child.stderr])
+    output.on('data', (data) => {
+      said += data;
+    });
+  const ended = once(child, 'close') as Promise<[number | null, string | null]>;
   await Promise.race([once(child.stdout, 'data'), ended]);
   const began = performance.now();
-  const timer = setTimeout(() => child.kill('SIGKILL'), milliseconds);
-  const { code, signal } = await ended;
+  const timer =
+    moment && 'milliseconds' in moment ? setTimeout(() => child.kill('SIGKILL'), moment.milliseconds) : undefined;
+  const [code, signal] = await ended;
   clearTimeout(timer);
   if (signal === 'SIGKILL') return undefined;
   if (code !== 0) throw new Error(`the importer failed: ${said}`);
-  return performance.now() - began;
+  return { took: performance.now() - began, stored: Number(said.trim().split('\n').at(-1)) };
 }
 
 async function damages(deep: boolean): Promise<Damage[]> {
@@ -89,23 +97,30 @@ const allowed = { timeout: 600_000 };
 describe('an importer that is killed at any moment', () => {
   it('leaves the old version or the new one, whole either way, and the next import completes', allowed, async () => {
     const random = randomizer(5);
-    expect(await importFor(120_000)).toBeDefined();
+    expect(await importUntil()).toBeDefined();
+    change(random, 1);
+    let { took: span, stored: puts } = (await importUntil())!;
     let killed = 0;
     let moved = 0;
-    /** How long an import of such a change takes, in milliseconds, as far as is known. */
-    let span = 400;
+    const [puttingAt, timeAt] = [spreadMoments(), spreadMoments()];
     let expected = await head();
-    for (let round = 1; killed < KILLS; round++) {
+    for (let round = 2; killed < KILLS; round++) {
       change(random, round);
-      const took = await importFor(span * (random(1000) / 1000));
+      // By turns at what it stores, and whenever it may be.
+      const done = await importUntil(
+        round % 2 === 0
+          ? { put: `${1 + Math.floor(puttingAt() * puts)}${round % 4 === 0 ? '' : '+'}` }
+          : { milliseconds: span * timeAt() },
+      );
       const now = await head();
-      if (took === undefined) {
+      if (done === undefined) {
         killed++;
         if (now !== expected) moved++;
         expect(await damages(killed % DEEP_EVERY === 0)).toEqual([]);
       } else {
         // It was done before it was to be killed: the next ones sooner.
-        span = (span + took) / 2;
+        span = (span + done.took) / 2;
+        puts = done.stored;
         expect(now).not.toBe(expected);
       }
       expected = now;
@@ -113,7 +128,7 @@ describe('an importer that is killed at any moment', () => {
     // Most kills come before the branch moves, or the test has shown nothing.
     expect(moved).toBeLessThan(KILLS / 2);
 
-    expect(await importFor(120_000)).toBeDefined();
+    expect(await importUntil()).toBeDefined();
     expect(await damages(true)).toEqual([]);
     const target = join(top, 'out');
     const { root } = await readVersion(repository, (await readBranch(repository, 'birds', 'main'))!.version);

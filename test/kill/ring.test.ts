@@ -8,13 +8,14 @@ import type { DaemonOptions } from '../../mount/fuse/testing/daemon.ts';
 import type { ReaderResult } from '../../mount/fuse/testing/endless-reader.ts';
 import { outputOf, type Running, startScript, threadStates } from '../../mount/fuse/testing/processes.ts';
 import { createRig, rigFile } from '../../mount/fuse/testing/rig.ts';
+import { killRounds, spreadMoments } from '../support/kills.ts';
 import { canMount } from '../support/privilege.ts';
 
 const FILES = 20_000;
 const READERS = 6;
 const KINDS = [
-  { what: 'fetched', stream: false, kills: 100 },
-  { what: "given out as the ring's own", stream: true, kills: 30 },
+  { what: 'fetched', stream: false, kills: killRounds(24) },
+  { what: "given out as the ring's own", stream: true, kills: killRounds(12) },
 ];
 
 describe.skipIf(!canMount)('the daemon', () => {
@@ -35,32 +36,36 @@ describe.skipIf(!canMount)('the daemon', () => {
         return one;
       };
       const printed = (one: Running, text: string) =>
-        expect.poll(() => one.output(), { timeout: 20_000, interval: 2 }).toContain(text);
+        expect.poll(() => one.output(), { timeout: 60_000, interval: 5 }).toContain(text);
       try {
         const keeper = startTracked('keeper.ts', [socket]);
         await printed(keeper, 'keeping');
         const ids = join(directory, 'ids');
         writeContentIds(ids, FILES);
         const options: DaemonOptions = { root: rig.root, socket, ids, deadline: 60_000, delay: 20, stream };
-        const startDaemon = () => startTracked('daemon.ts', [JSON.stringify(options)]);
+        const startDaemon = (dieAt = 0) => startTracked('daemon.ts', [JSON.stringify({ ...options, dieAt })]);
+        const began = performance.now();
         let daemon = startDaemon();
         await printed(daemon, 'holds the ring');
+        const startup = performance.now() - began;
         const version = await rig.overlay('version');
         const startReader = (number: number) =>
           startTracked('endless-reader.ts', [version, String(number), String(READERS), String(FILES)]);
         const readers = Array.from({ length: READERS }, (_, number) => startReader(number));
         const descriptors = () => readdirSync(`/proc/${keeper.pid}/fd`).length;
 
+        const moment = spreadMoments();
         let inStartup = 0;
         const before = descriptors();
         for (let kill = 0; kill < kills; kill += 1) {
-          // By turns in the first moments of its life, and when it has served for a while.
-          if (kill % 2 === 0) await printed(daemon, 'up:');
-          await sleep(Math.random() * (kill % 2 === 0 ? 400 : 900));
-          if (!daemon.output().includes('up')) inStartup += 1;
-          daemon.child.kill('SIGKILL');
-          await daemon.ended;
-          daemon = startDaemon();
+          // By turns in the first moments of its life, and at something that it is asked for.
+          if (kill % 2 === 0) {
+            await sleep(moment() * 1.3 * startup);
+            if (!daemon.output().includes('up')) inStartup += 1;
+            daemon.child.kill('SIGKILL');
+          }
+          expect(await daemon.ended, daemon.output()).toBe('SIGKILL');
+          daemon = startDaemon(kill % 2 === 0 ? 1 + Math.floor(moment() * 60) : undefined);
           if (kill % 10 === 9) {
             const victim = kill % READERS;
             readers[victim]!.child.kill('SIGKILL');

@@ -16,11 +16,12 @@ import { initRepository, type Repository } from '../../dataset/repository.ts';
 import { type BreakingProxy, type Fault, randomFaults, startBreakingProxy } from '../support/breaking-proxy.ts';
 import { collect } from '../support/collect.ts';
 import { openImpatiently } from '../support/impatient.ts';
+import { killRounds, spreadMoments } from '../support/kills.ts';
 import { createRandom } from '../support/random.ts';
 import { hasS3Server, S3_SERVER_TIMEOUT, type S3Server, startS3Server } from '../support/s3-server.ts';
 
 const seed = Number(process.env.LARDER_TEST_SEED ?? Date.now() % 1_000_000);
-const KILLS = 10;
+const KILLS = killRounds(6);
 const allowed = { timeout: 600_000 };
 /** What can be done to an answer's body. */
 const BROKEN: readonly Fault['kind'][] = ['reset', 'truncate', 'stall', 'flip', 'shorten', 'wrong-range'];
@@ -155,14 +156,14 @@ describe.skipIf(!hasS3Server)('reading from S3 over a network that fails', () =>
   it('shows no short or wrong object when it is also killed, and the next run finishes', allowed, async () => {
     const kinds = KINDS.filter((kind) => kind !== 'stall');
     proxy.plan = randomFaults(createRandom(seed + 4), { every: 6, kinds });
-    const random = createRandom(seed + 5);
+    const moment = spreadMoments();
     const directory = join(top, 'cache-killed');
     const child = join(import.meta.dirname, 'hydrator-child.ts');
     const run = (mode?: string) => {
       const running = spawn(
         process.execPath,
         [child, proxy.location(repository.location), version.staged.root, directory, ...(mode ? [mode] : [])],
-        { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NODE_COMPILE_CACHE: join(top, 'compiled') } },
+        { stdio: ['ignore', 'pipe', 'pipe'] },
       );
       let complaint = '';
       running.stderr.on('data', (data) => {
@@ -176,7 +177,7 @@ describe.skipIf(!hasS3Server)('reading from S3 over a network that fails', () =>
       const { running, ended } = run();
       // It may also fail by itself before it has anything: the faults go on.
       await Promise.race([once(running.stdout, 'data'), ended]);
-      await new Promise((resolve) => setTimeout(resolve, random.below(150)));
+      await new Promise((resolve) => setTimeout(resolve, moment() * 150));
       running.kill('SIGKILL');
       await ended;
       seen.push(checkObjects(directory));

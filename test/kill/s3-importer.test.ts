@@ -12,10 +12,11 @@ import { verifyRepository } from '../../dataset/verify.ts';
 import { readVersion } from '../../dataset/version.ts';
 import { type BreakingProxy, type Fault, randomFaults, startBreakingProxy } from '../support/breaking-proxy.ts';
 import { collect } from '../support/collect.ts';
+import { killRounds, spreadMoments } from '../support/kills.ts';
 import { createRandom } from '../support/random.ts';
 import { hasS3Server, S3_SERVER_TIMEOUT, type S3Server, startS3Server } from '../support/s3-server.ts';
 
-const KILLS = 30;
+const KILLS = killRounds(12);
 const seed = Number(process.env.LARDER_TEST_SEED ?? Date.now() % 1_000_000);
 /** One request in so many is broken. */
 const EVERY = 8;
@@ -23,7 +24,7 @@ const EVERY = 8;
 const WRITTEN: readonly Fault['kind'][] = ['latency', 'error', 'slow-down', 'refuse', 'cut-upload', 'lose-answer'];
 const KINDS: readonly Fault['kind'][] = [...WRITTEN, 'reset', 'truncate', 'shorten', 'stall', 'wrong-range'];
 
-const importer = join(import.meta.dirname, 's3-importer-child.ts');
+const importer = join(import.meta.dirname, 'importer-child.ts');
 
 let server: S3Server;
 let proxy: BreakingProxy;
@@ -55,36 +56,30 @@ afterAll(async () => {
   fs.rmSync(top, { recursive: true, force: true });
 });
 
-interface Ended {
-  readonly how: 'done' | 'killed' | 'failed';
-  /** From when it began to work, in milliseconds. */
-  readonly took: number;
-  readonly said: string;
-}
-
-/** Runs an import by way of the proxy in a process of its own, which is killed so many milliseconds after it began to work. */
-async function importFor(milliseconds: number): Promise<Ended> {
-  const child = spawn(process.execPath, [importer, proxy.location(repository.location), source, 'birds'], {
+/**
+ * Runs an import by way of the proxy in a process of its own, which is killed right before or after it stores an object (as of `dieAtPut`), or so many
+ * milliseconds after it began to work.
+ */
+async function importUntil({ put = '0', milliseconds = 120_000 }: { put?: string; milliseconds?: number } = {}) {
+  const child = spawn(process.execPath, [importer, proxy.location(repository.location), source, 'birds', put], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, NODE_COMPILE_CACHE: join(top, 'compiled') },
   });
   let said = '';
   for (const output of [child.stdout, child.stderr])
     output.on('data', (data) => {
       said += data;
     });
-  const ended = once(child, 'exit') as Promise<[number | null, string | null]>;
+  const ended = once(child, 'close') as Promise<[number | null, string | null]>;
   await Promise.race([once(child.stdout, 'data'), ended]);
   const began = performance.now();
   const timer = setTimeout(() => child.kill('SIGKILL'), milliseconds);
   const [code, signal] = await ended;
   clearTimeout(timer);
-  const took = performance.now() - began;
-  if (signal === 'SIGKILL') return { how: 'killed', took, said };
-  if (code === 0) return { how: 'done', took, said };
+  const how = signal === 'SIGKILL' ? 'killed' : code === 0 ? 'done' : 'failed';
   // Anything else than an error of ours is a fault.
-  if (code !== 3) throw new Error(`the importer failed (seed ${seed}): ${said}`);
-  return { how: 'failed', took, said };
+  if (how === 'failed' && code !== 3) throw new Error(`the importer failed (seed ${seed}): ${said}`);
+  const stored = how === 'done' ? Number(said.trim().split('\n').at(-1)) : undefined;
+  return { how, took: performance.now() - began, said, stored } as const;
 }
 
 async function head(): Promise<string | undefined> {
@@ -95,31 +90,42 @@ describe.skipIf(!hasS3Server)('an importer to S3 that is killed at any moment, w
   it('leaves the old version or the new one, whole either way, and the next import completes', async () => {
     console.log(`seed ${seed} (LARDER_TEST_SEED repeats it)`);
     const random = createRandom(seed);
-    expect((await importFor(120_000)).how).toBe('done');
-    proxy.plan = randomFaults(createRandom(seed + 1), { every: EVERY, kinds: KINDS });
-    let killed = 0;
-    let moved = 0;
-    const failures: string[] = [];
-    // As long as an import takes on this machine now: it is found by those that end, and those that are killed make it longer.
-    let span = 600;
-    let expected = await head();
-    for (let round = 1; killed < KILLS; round++) {
+    expect((await importUntil()).how).toBe('done');
+    const change = (round: number) => {
       for (let i = 0; i < 15; i++) {
         const path = join(source, `d${random.below(12)}`, `f${random.below(400)}`);
         if (random.oneIn(4)) fs.rmSync(path, { force: true });
         else fs.writeFileSync(path, noise(1_000 + random.below(8_000), round * 1000 + i + 1));
       }
       if (round % 7 === 0) fs.writeFileSync(join(source, 'large'), noise(2 << 20, round + 1));
-      const { how, took, said } = await importFor((span * random.below(1000)) / 1000);
+    };
+    change(1);
+    let { took: span, stored: puts } = await importUntil();
+    proxy.plan = randomFaults(createRandom(seed + 1), { every: EVERY, kinds: KINDS });
+    let killed = 0;
+    let moved = 0;
+    const failures: string[] = [];
+    const [puttingAt, timeAt] = [spreadMoments(), spreadMoments()];
+    let expected = await head();
+    for (let round = 2; killed < KILLS; round++) {
+      change(round);
+      // By turns at what it stores, and whenever it may be.
+      const { how, took, said, stored } = await importUntil(
+        round % 2 === 0
+          ? { put: `${1 + Math.floor(puttingAt() * puts!)}${round % 4 === 0 ? '' : '+'}` }
+          : { milliseconds: span * timeAt() },
+      );
       const now = await head();
       if (how === 'killed') {
         killed++;
-        span *= 1.15;
+        // As long as an import takes on this machine now: it is found by those that end, and those that are killed make it longer.
+        span *= 1.1;
         if (now !== expected) moved++;
-        if (killed % 5 === 0)
-          expect(await collect(verifyRepository(repository, { deep: killed % 15 === 0 }))).toEqual([]);
+        if (killed % 3 === 0)
+          expect(await collect(verifyRepository(repository, { deep: killed % 6 === 0 }))).toEqual([]);
       } else if (how === 'done') {
         span = (span + took) / 2;
+        puts = stored;
         expect(now, said).not.toBe(expected);
       } else failures.push(said);
       expected = now;
@@ -135,7 +141,7 @@ describe.skipIf(!hasS3Server)('an importer to S3 that is killed at any moment, w
 
     proxy.plan = () => undefined;
     fs.writeFileSync(join(source, 'the last'), 'change');
-    expect((await importFor(120_000)).how).toBe('done');
+    expect((await importUntil()).how).toBe('done');
     expect(await collect(verifyRepository(repository, { deep: true }))).toEqual([]);
     const target = join(top, 'out');
     const { root } = await readVersion(repository, (await readBranch(repository, 'birds', 'main'))!.version);

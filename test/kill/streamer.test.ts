@@ -49,4 +49,4 @@ it('goes on with what is right of a file whose reader was killed, again and agai
   await until(() => file.whole() !== undefined);
   file.close();
   expect(readdirSync(join(directory, 'partial'))).toEqual([]);
-}, 120_000);
+}, 240_000);

@@ -18,8 +18,8 @@ import { type Authority, makeAuthority } from './certificates.ts';
 import { collect } from './collect.ts';
 
 /** For tests of who is slow; others must not be about how busy this machine is. */
-export const QUICK = { deadlines: { connect: 500, head: 500, stall: 500 } };
-const PATIENT = { connect: 30_000, head: 60_000, stall: 60_000 };
+export const QUICK = { deadlines: { reach: 500, silence: 500, stall: 1000 } };
+const PATIENT = { reach: 60_000, silence: 60_000, stall: 60_000 };
 const PENALTY = { first: 60_000, longest: 60_000 };
 
 export interface TestNode {

@@ -160,6 +160,19 @@ describe.skipIf(!hasS3Server)('a bucket in a store that fails', () => {
       expect(proxy.total('GetObject').received).toBeLessThan(bytes.length * 1.5);
     });
 
+    test('goes on in the memory that its reader gave', async () => {
+      proxy.plan = faultsFor('GetObject', fault, { times: 2 });
+      const memory = Buffer.alloc(bytes.length);
+      let given = 0;
+      const into = () => {
+        given += 300_000;
+        return memory.subarray(given - 300_000, given);
+      };
+      const { body } = await bucket.get('x', { into, checked: true });
+      for await (const block of body) expect(block.buffer).toBe(memory.buffer);
+      expect(memory.equals(bytes)).toBe(true);
+    });
+
     test('goes on within its range', async () => {
       proxy.plan = faultsFor('GetObject', fault);
       expect((await read('x', { offset: 1000, length: MIB })).equals(bytes.subarray(1000, 1000 + MIB))).toBe(true);

@@ -1,9 +1,12 @@
 import type { GetObjectCommandOutput } from '@aws-sdk/client-s3';
 import { ConflictError, CorruptError, InvalidError, NotFoundError, UnavailableError } from '../../errors.ts';
-import type { BucketObject, GetOptions, ObjectInfo } from '../bucket.ts';
+import type { BucketObject, GetOptions, Into, ObjectInfo } from '../bucket.ts';
 import { checkOf } from './check.ts';
 import { failureOf, isMissing, wrongAnswer } from './failure.ts';
+import type { GetBody } from './get-body.ts';
 import { onHeaders, withHeaders } from './headers.ts';
+import type { WireAside } from './http.ts';
+import { Inflow, ownMemory } from './inflow.ts';
 import type { Limiter } from './limiter.ts';
 import { infoOf, quoted } from './object-info.ts';
 import type { Requester } from './requester.ts';
@@ -31,21 +34,25 @@ interface Range {
 interface Opened {
   readonly info: ObjectInfo;
   readonly range: Range;
-  readonly stream: AsyncIterable<Buffer> & { destroy(error?: Error): unknown };
+  readonly bytes: GetBody;
   readonly headers: Readonly<Record<string, string>>;
 }
 
 export async function getObject(requester: Requester, target: Target, options: GetOptions): Promise<BucketObject> {
-  const { signal } = options;
+  const { signal, into, checked = false } = options;
   using _ = await requester.limiter.enter(signal);
   for (let tries = 1; ; tries++) {
     const opened = await open(requester, target, options);
-    const reader = read(requester, target, options, opened);
-    if (opened.range.length > AT_ONCE_BYTES)
-      return { ...opened.info, body: taken(reader, opened, requester.limiter, signal) };
+    const { length } = opened.range;
+    const check = options.range === undefined ? checkOf(opened.headers) : undefined;
+    if (length > AT_ONCE_BYTES || (into !== undefined && check === undefined)) {
+      const reader = new Reader(requester, target, options, opened, checked ? undefined : check, into);
+      return { ...opened.info, body: taken(reader, requester.limiter, signal) };
+    }
     try {
       const parts: Buffer[] = [];
-      for await (const part of reader) parts.push(part);
+      const reader = new Reader(requester, target, options, opened, check);
+      for await (const part of reader.blocks) parts.push(part);
       return { ...opened.info, body: given(parts) };
     } catch (error) {
       // The bytes may have been changed on their way: nobody has seen them yet.
@@ -90,15 +97,24 @@ async function open(requester: Requester, target: Target, options: GetOptions): 
       onHeaders(command, (all) => {
         headers = all;
       });
-      const answer = await client.send(
-        range === undefined ? withHeaders(command, { 'x-amz-checksum-mode': 'ENABLED' }) : command,
-        { abortSignal },
-      );
+      let bytes: GetBody | undefined;
+      const aside: WireAside & { readonly abortSignal: AbortSignal | undefined } = {
+        abortSignal,
+        onBody: (body) => {
+          bytes?.destroy();
+          bytes = body;
+        },
+      };
       try {
+        const answer = await client.send(
+          range === undefined ? withHeaders(command, { 'x-amz-checksum-mode': 'ENABLED' }) : command,
+          aside,
+        );
         if (isTombstone(answer.Metadata)) throw absent(target, version, undefined);
-        return openedOf(target, range, answer, headers);
+        if (bytes === undefined) throw wrongAnswer('no body');
+        return openedOf(target, range, answer, headers, bytes);
       } catch (error) {
-        (answer.Body as unknown as Opened['stream'] | undefined)?.destroy();
+        bytes?.destroy();
         throw error;
       }
     },
@@ -127,13 +143,13 @@ function openedOf(
   range: Range | undefined,
   answer: GetObjectCommandOutput,
   headers: Readonly<Record<string, string>>,
+  bytes: GetBody,
 ): Opened {
-  const stream = answer.Body as unknown as Opened['stream'];
   const length = answer.ContentLength;
   if (range === undefined) {
     if (length === undefined || answer.ContentRange !== undefined)
       throw wrongAnswer('no length, or a part of the object');
-    return { info: infoOf(answer, length), range: { offset: 0, length }, stream, headers };
+    return { info: infoOf(answer, length), range: { offset: 0, length }, bytes, headers };
   }
   const [, first, last, total] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(answer.ContentRange ?? '') ?? [];
   if (total === undefined)
@@ -148,39 +164,65 @@ function openedOf(
     throw wrongAnswer(
       `the range ${answer.ContentRange}, where ${range.length} bytes from ${range.offset} were asked for`,
     );
-  return { info: infoOf(answer, size), range, stream, headers };
+  return { info: infoOf(answer, size), range, bytes, headers };
 }
 
-/** The body; where it breaks off, it goes on from there in the same object. */
-async function* read(
-  requester: Requester,
-  target: Target,
-  options: GetOptions,
-  opened: Opened,
-): AsyncGenerator<Buffer> {
+/** Reads a body, ahead of whoever asks for its blocks as far as there is memory. Where it breaks off, it goes on from there in the same object. */
+class Reader {
+  readonly blocks: AsyncGenerator<Buffer>;
+  readonly #inflow: Inflow;
+
+  constructor(
+    requester: Requester,
+    target: Target,
+    options: GetOptions,
+    opened: Opened,
+    check: ReturnType<typeof checkOf>,
+    into?: Into,
+  ) {
+    const { length } = opened.range;
+    const own = into === undefined ? ownMemory(length) : undefined;
+    this.#inflow = new Inflow(own?.into ?? into!, length);
+    this.#inflow.from(opened.bytes);
+    this.blocks = read({ requester, target, options, opened, check, inflow: this.#inflow, onTaken: own?.taken });
+  }
+
+  /** Gives the connection back, also before anything was read. */
+  close(): void {
+    this.#inflow.close();
+  }
+}
+
+interface Reading {
+  readonly requester: Requester;
+  readonly target: Target;
+  readonly options: GetOptions;
+  readonly opened: Opened;
+  readonly check: ReturnType<typeof checkOf>;
+  readonly inflow: Inflow;
+  readonly onTaken: ((bytes: number) => void) | undefined;
+}
+
+async function* read({ requester, target, options, opened, check, inflow, onTaken }: Reading): AsyncGenerator<Buffer> {
   const { signal } = options;
   const { info, range } = opened;
   const count = requester.meter.of('get');
-  const check = options.range === undefined ? checkOf(opened.headers) : undefined;
   let done = 0;
-  let stream = opened.stream;
   for (let failures = 0; ; ) {
     const before = done;
     try {
-      for await (const block of stream) {
+      for (let block = await inflow.next(); block !== undefined; block = await inflow.next()) {
         signal?.throwIfAborted();
-        if (done + block.length > range.length)
-          throw wrongAnswer(`more than the ${range.length} bytes that it announced`);
         done += block.length;
         count.bytes += block.length;
+        onTaken?.(block.length);
         check?.update(block);
         if (done === range.length) checkNow(target, check);
         yield block;
       }
-      if (done === range.length) return;
+      if (done === range.length || inflow.isClosed) return;
       throw Object.assign(new Error(`${done} of ${range.length} bytes came`), { code: 'ECONNRESET' });
     } catch (error) {
-      stream.destroy();
       signal?.throwIfAborted();
       if (error instanceof CorruptError || done === range.length) throw error;
       failures = done > before ? 1 : failures + 1;
@@ -191,12 +233,13 @@ async function* read(
     count.retries += 1;
     const rest = { offset: range.offset + done, length: range.length - done };
     try {
-      ({ stream } = await open(requester, target, {
+      const { bytes } = await open(requester, target, {
         range: rest,
         ifMatch: info.etag,
         ...((options.version ?? info.version) === undefined ? {} : { version: options.version ?? info.version! }),
         ...(signal === undefined ? {} : { signal }),
-      }));
+      });
+      inflow.from(bytes);
     } catch (error) {
       // Who required this very object hears that it changed; who did not may just read it anew.
       if (options.ifMatch !== undefined || !(error instanceof ConflictError || error instanceof NotFoundError))
@@ -214,13 +257,8 @@ async function* read(
  * something else between two blocks cannot keep itself from getting it. Gives the connection back when it is done, or left early,
  * also before it began.
  */
-function taken(
-  reader: AsyncGenerator<Buffer>,
-  opened: Opened,
-  limiter: Limiter,
-  signal: AbortSignal | undefined,
-): AsyncIterableIterator<Buffer> {
-  const close = () => opened.stream.destroy();
+function taken(reader: Reader, limiter: Limiter, signal: AbortSignal | undefined): AsyncIterableIterator<Buffer> {
+  const { blocks } = reader;
   return {
     [Symbol.asyncIterator]() {
       return this;
@@ -228,20 +266,18 @@ function taken(
     async next() {
       try {
         using _ = await limiter.enter(signal);
-        const result = await reader.next();
-        if (result.done) close();
+        const result = await blocks.next();
+        if (result.done) reader.close();
         return result;
       } catch (error) {
-        close();
+        reader.close();
         throw error;
       }
     },
     async return() {
-      try {
-        return await reader.return(undefined);
-      } finally {
-        close();
-      }
+      // Before anything is awaited: the memory may be used again at once.
+      reader.close();
+      return await blocks.return(undefined);
     },
   };
 }

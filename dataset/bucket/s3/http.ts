@@ -1,18 +1,11 @@
 import * as http from 'node:http';
 import * as https from 'node:https';
+import { Readable } from 'node:stream';
+import type { GetAnswer } from './get-connection.ts';
+import { GetWire } from './get-wire.ts';
+import { Inflow, ownMemory } from './inflow.ts';
 import { Parts } from './parts.ts';
-
-/** What the SDK gives to send. */
-export interface WireRequest {
-  readonly protocol: string;
-  readonly hostname: string;
-  readonly port?: number;
-  readonly method: string;
-  readonly path: string;
-  readonly query?: Readonly<Record<string, string | readonly string[] | null>>;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body?: unknown;
-}
+import { type WireRequest, wirePath } from './wire-request.ts';
 
 export interface WireOptions {
   /** Connections to each host that are kept for later, at most. How many are in use is for the caller to limit. */
@@ -23,6 +16,17 @@ export interface WireOptions {
   readonly stall: number;
 }
 
+/** What a program gives to the SDK beside a command, and the SDK to the one who sends. */
+export interface WireAside {
+  /** It is an `AbortSignal`. */
+  readonly abortSignal?: unknown;
+  /** Takes the body of a good answer to a GET, which the SDK gets none of then. Called again where the SDK sends another request. */
+  readonly onBody?: (body: GetAnswer['body']) => void;
+}
+
+/** Larger ones are no answers of a store that say what is wrong, in bytes. */
+const REFUSAL_LIMIT = 1024 * 1024;
+
 /**
  * Sends the SDK's requests over connections that are kept. A request or an answer that stands still ends with ETIMEDOUT, also in
  * the middle of a body; a reader that is slow does not count as one.
@@ -31,23 +35,44 @@ export class Wire {
   readonly metadata = { handlerProtocol: 'http/1.1' };
   readonly #options: WireOptions;
   readonly #agents: { readonly 'http:': http.Agent; readonly 'https:': https.Agent };
+  /** For bodies that are large and many. */
+  readonly #gets: GetWire;
 
   constructor(options: WireOptions) {
     this.#options = options;
     const kept = { keepAlive: true, maxFreeSockets: options.idle, noDelay: true };
     this.#agents = { 'http:': new http.Agent(kept), 'https:': new https.Agent(kept) };
+    this.#gets = new GetWire(options);
   }
 
-  handle(request: WireRequest, { abortSignal }: { abortSignal?: unknown } = {}): Promise<{ response: WireResponse }> {
-    // What this program gives the SDK comes back here.
-    const signal = abortSignal as AbortSignal | undefined;
+  async handle(request: WireRequest, aside: WireAside = {}): Promise<{ response: WireResponse }> {
+    const signal = aside.abortSignal as AbortSignal | undefined;
+    return await (aside.onBody !== undefined && request.method === 'GET'
+      ? this.#get(request, signal, aside.onBody)
+      : this.#send(request, signal));
+  }
+
+  async #get(
+    request: WireRequest,
+    signal: AbortSignal | undefined,
+    onBody: NonNullable<WireAside['onBody']>,
+  ): Promise<{ response: WireResponse }> {
+    const { head, body } = await this.#gets.send(request, signal);
+    const { status, headers } = head;
+    const isGood = status >= 200 && status < 300;
+    if (isGood) onBody(body);
+    const rest = isGood ? [] : [await collected(body)];
+    return { response: { statusCode: status, headers: { ...headers }, body: Readable.from(rest) } };
+  }
+
+  #send(request: WireRequest, signal: AbortSignal | undefined): Promise<{ response: WireResponse }> {
     const secure = request.protocol === 'https:';
     const sent = (secure ? https : http).request({
       agent: this.#agents[secure ? 'https:' : 'http:'],
       host: request.hostname.replace(/^\[(.*)\]$/, '$1'),
       port: request.port,
       method: request.method,
-      path: request.path + queryOf(request.query),
+      path: wirePath(request),
       headers: request.headers,
     });
     return new Promise((resolve, reject) => {
@@ -75,6 +100,7 @@ export class Wire {
 
   destroy(): void {
     for (const agent of Object.values(this.#agents)) agent.destroy();
+    this.#gets.destroy();
   }
 
   updateHttpClientConfig(): void {}
@@ -117,7 +143,24 @@ export class Wire {
 export interface WireResponse {
   readonly statusCode: number;
   readonly headers: Record<string, string>;
-  readonly body: http.IncomingMessage;
+  readonly body: Readable;
+}
+
+/** All of a body that says what is wrong. */
+async function collected(body: GetAnswer['body']): Promise<Buffer> {
+  const { into, taken } = ownMemory(REFUSAL_LIMIT);
+  const inflow = new Inflow(into, REFUSAL_LIMIT);
+  try {
+    inflow.from(body);
+    const parts: Buffer[] = [];
+    for (let block = await inflow.next(); block !== undefined; block = await inflow.next()) {
+      taken(block.length);
+      parts.push(Buffer.from(block));
+    }
+    return Buffer.concat(parts);
+  } finally {
+    inflow.close();
+  }
 }
 
 async function write(sent: http.ClientRequest, body: unknown): Promise<void> {
@@ -156,17 +199,4 @@ function headersOf(headers: http.IncomingHttpHeaders): Record<string, string> {
   for (const [name, value] of Object.entries(headers))
     if (value !== undefined) flat[name] = Array.isArray(value) ? value.join(', ') : value;
   return flat;
-}
-
-function queryOf(query: WireRequest['query']): string {
-  const pairs: string[] = [];
-  for (const [name, value] of Object.entries(query ?? {}))
-    for (const each of Array.isArray(value) ? value : [value as string | null])
-      pairs.push(each === null ? escaped(name) : `${escaped(name)}=${escaped(each)}`);
-  return pairs.length === 0 ? '' : `?${pairs.join('&')}`;
-}
-
-/** RFC 3986, as the signature has it. */
-function escaped(text: string): string {
-  return encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
 }

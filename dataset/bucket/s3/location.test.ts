@@ -79,14 +79,14 @@ describe('an s3:// location', () => {
   });
 
   test('opens a bucket that is named without its parameters', async () => {
-    const { bucket, location } = bucketAt('s3://b/x/?endpoint=http://127.0.0.1:1&requests=32');
+    const { bucket, location } = await bucketAt('s3://b/x/?endpoint=http://127.0.0.1:1&requests=32');
     expect(bucket.name).toBe('s3://b/x');
     expect(location).toBe('s3://b/x?endpoint=http://127.0.0.1:1');
     await bucket.close();
   });
 
-  test('of another kind is refused, and a path is a directory', () => {
-    expect(() => bucketAt('gs://bucket/x')).toThrow('nothing can be kept at gs://');
+  test('of another kind is refused, and a path is a directory', async () => {
+    await expect(bucketAt('gs://bucket/x')).rejects.toThrow('nothing can be kept at gs://');
     expect(canonicalLocation('some/where')).toBe(resolve('some/where'));
   });
 });

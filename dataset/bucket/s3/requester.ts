@@ -60,17 +60,17 @@ export class Requester {
   constructor(
     location: S3Location,
     {
-      timeouts = TIMEOUTS,
+      timeouts = {},
       retries = RETRIES,
       random = Math.random,
-    }: { timeouts?: Timeouts; retries?: Retries; random?: () => number } = {},
+    }: { timeouts?: Partial<Timeouts>; retries?: Retries; random?: () => number } = {},
   ) {
     this.#location = location;
     this.#retries = retries;
     this.#random = random;
     const { endpoint, credentials, profile, requests = DEFAULT_REQUESTS } = location.options;
     this.limiter = new Limiter(requests);
-    this.#wire = new Wire({ idle: requests, ...timeouts });
+    this.#wire = new Wire({ idle: requests, ...TIMEOUTS, ...timeouts });
     this.where = {
       bucket: location.bucket,
       endpoint: endpoint ?? (process.env.AWS_ENDPOINT_URL_S3 || process.env.AWS_ENDPOINT_URL || 'AWS'),

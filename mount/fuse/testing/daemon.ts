@@ -22,23 +22,47 @@ export interface DaemonOptions {
   readonly stream?: boolean;
   /** Path of a whole file for each content id, to pass opens through to: `<whole>/<id>`. */
   readonly whole?: string;
+  /** It kills itself at the so-manieth thing that it is asked for: at an odd one before it has it, at an even one when it is about to answer. */
+  readonly dieAt?: number;
 }
 
 // Serves a rig's ring, with objects made on the spot. Prints events; SIGTERM hands the ring to the keeper, SIGUSR2 prints the counters.
-const { root, socket, ids, deadline, delay, old, stream, whole } = JSON.parse(process.argv[2]!) as DaemonOptions;
+const {
+  root,
+  socket,
+  ids,
+  deadline,
+  delay,
+  old,
+  stream,
+  whole,
+  dieAt = 0,
+} = JSON.parse(process.argv[2]!) as DaemonOptions;
 const index = readContentIds(ids);
 const never = (signal: AbortSignal) =>
   new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+
+let asked = 0;
+/** Does what it is asked for; where that is the last thing, the process ends. */
+async function answer<T>(get: () => T | Promise<T>): Promise<T> {
+  asked += 1;
+  const isLast = asked === dieAt;
+  if (isLast && dieAt % 2 === 1) process.kill(process.pid, 'SIGKILL');
+  const got = await get();
+  if (isLast) process.kill(process.pid, 'SIGKILL');
+  return got;
+}
 
 /** A file whose bytes are made on the spot. */
 function streamOf(id: string): RingFile {
   const data = contentOf(index.get(id)!);
   return {
     size: data.length,
-    async read(offset, length, signal) {
-      if (delay < 0) await never(signal);
-      return data.subarray(offset, offset + length);
-    },
+    read: (offset, length, signal) =>
+      answer(async () => {
+        if (delay < 0) await never(signal);
+        return data.subarray(offset, offset + length);
+      }),
     whole: () => whole && `${whole}/${id}`,
     close() {},
   };
@@ -54,11 +78,13 @@ const ring = await openKeptRing({
     const file = index.get(id);
     if (file === undefined) return 'absent';
     if (stream) return streamOf(id);
-    if (delay < 0) await never(signal);
-    await sleep(Math.random() * delay);
-    signal.throwIfAborted();
-    storeObject(root, contentOf(file));
-    return 'ready';
+    return answer(async (): Promise<'ready'> => {
+      if (delay < 0) await never(signal);
+      await sleep(Math.random() * delay);
+      signal.throwIfAborted();
+      storeObject(root, contentOf(file));
+      return 'ready';
+    });
   },
 });
 console.log(`up: ${ring.how}`);

@@ -1,0 +1,2 @@
+/** A neighbour is away, too slow, no neighbour, or does not keep to the protocol. */
+export class NeighbourFault extends Error {}
