@@ -1,8 +1,10 @@
 import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -269,8 +271,14 @@ describeRepositories('importing', (make, kind) => {
       const children = ['a', 'b', 'c'].map((dataset) =>
         spawn(process.execPath, [importer, repository.location, source, dataset]),
       );
-      const codes = await Promise.all(children.map((child) => new Promise((resolve) => child.once('exit', resolve))));
-      expect(codes).toEqual([0, 0, 0]);
+      const ends = await Promise.all(
+        children.map(async (child) => {
+          const ended = once(child, 'close');
+          const said = await text(child.stderr);
+          return `${(await ended)[0]}${said}`;
+        }),
+      );
+      expect(ends).toEqual(['0', '0', '0']);
       const damage = [];
       for await (const each of verifyRepository(repository, { deep: true })) damage.push(each);
       expect(damage).toEqual([]);

@@ -12,7 +12,7 @@ const state: NodeState = {
     memoryBytes: 20,
     fetches: { running: 4, bytesInFlight: 5, queued: { urgent: 6, ahead: 7 } },
   },
-  ring: { held: 5, ready: 10, failed: 1, reads: 4, blockReads: 5 },
+  ring: { held: 5, ready: 10, failed: 1, reads: 4, blockReads: 5, carried: 6, lastChances: 2 },
   cache: { objects: 12, bytes: 100, diskBytes: 1000, diskFreeBytes: 500 },
   capacity: {
     minFree: 1,
@@ -47,6 +47,8 @@ it('has what the daemon does now, and what its parts have counted', async () => 
       'larder_hydrate_reads 6',
       'larder_ring_lookups_total{outcome="failed"} 1',
       'larder_ring_reads_total 9',
+      'larder_ring_carried_total 6',
+      'larder_ring_last_chances_total 2',
       'larder_stream_queued{priority="ahead"} 7',
       'larder_repository_requests_total{repository="s3://bucket/prefix",kind="get"} 3',
       'larder_repository_request_retries_total{repository="s3://bucket/prefix",kind="get"} 2',

@@ -81,6 +81,16 @@ export function createStateMetrics(registry: Registry): StateMetrics {
     ({ ring }) => ring.requests,
   );
   counter('larder_ring_late_answers_total', 'Answers that the kernel no longer waited for', ({ ring }) => ring.late);
+  counter(
+    'larder_ring_carried_total',
+    'Requests that had waited for an earlier daemon or the keeper, and had only the rest of their deadline',
+    ({ ring }) => ring.carried,
+  );
+  counter(
+    'larder_ring_last_chances_total',
+    'Of them, those that had so little left that they were given a last chance',
+    ({ ring }) => ring.lastChances,
+  );
 
   counter('larder_ring_reads_total', 'Reads of files that the ring gave out', ({ ring }) =>
     sum(ring.reads, ring.blockReads),

@@ -1,5 +1,5 @@
 /** How much may be read twice, as a part of all that is read. */
-const SHARE = 1 / 16;
+const SHARE = 1 / 32;
 
 /** What may be read twice before anything was read, and the most that may be saved up for it, in bytes. */
 const FIRST = 4 * 1024 * 1024;

@@ -57,7 +57,7 @@ export class IncomingFolder {
   }
 
   async close(): Promise<void> {
-    await rm(this.#directory, { recursive: true, force: true });
+    await remove(this.#directory);
     this.#lock.release();
   }
 }
@@ -118,6 +118,15 @@ async function sweep(parent: string): Promise<void> {
   for (const name of await readdir(parent)) {
     const directory = join(parent, name);
     using lock = lockIn(directory);
-    if (lock !== undefined) await rm(directory, { recursive: true, force: true });
+    if (lock !== undefined) await remove(directory);
+  }
+}
+
+/** Once its lock has no name any more, another process may make one there anew. It has the folder then, and removes it in its turn. */
+async function remove(directory: string): Promise<void> {
+  try {
+    await rm(directory, { recursive: true, force: true });
+  } catch (error) {
+    if (!isErrno(error, 'ENOTEMPTY')) throw error;
   }
 }

@@ -74,6 +74,21 @@ test('a living writer keeps what it has not finished while others come and go', 
   await first.close();
 });
 
+test('writers that come and go at once do not get into the way of each other', async () => {
+  const writer = async (name: string) => {
+    for (let round = 0; round < 10; round++) {
+      const bucket = directoryBucket(directory);
+      await bucket.put(name, Buffer.from(String(round)));
+      await bucket.close();
+    }
+  };
+  await Promise.all(Array.from({ length: 16 }, (_, i) => writer(`x${i}`)));
+  const last = directoryBucket(directory);
+  await last.put('y', Buffer.from('1'));
+  await last.close();
+  expect(await readdir(join(directory, '.larder', 'incoming'))).toEqual([]);
+});
+
 test('reading makes nothing, not even in a place that does not exist', async () => {
   const bucket = directoryBucket(join(directory, 'none'));
   expect(await collect(bucket.list(''))).toEqual([]);

@@ -9,8 +9,9 @@ import { getObject, headObject, type Target } from './s3/get.ts';
 import { listObjects } from './s3/list.ts';
 import type { S3Location } from './s3/location.ts';
 import { putObject, type WriteOptions } from './s3/put.ts';
-import { Requester, type Retries, type Timeouts } from './s3/requester.ts';
+import { Requester, type Retries } from './s3/requester.ts';
 import { isTombstone } from './s3/tombstone.ts';
+import type { Timeouts } from './s3/wire-options.ts';
 
 export interface S3Settings {
   readonly retries?: Retries;

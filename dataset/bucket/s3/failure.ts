@@ -107,3 +107,13 @@ function isLocal(code: string): boolean {
 export function wrongAnswer(what: string): Error {
   return Object.assign(new Error(`it gave ${what}`), { code: 'WrongAnswer' });
 }
+
+/** What took too long. */
+export function timedOut(message: string): Error {
+  return Object.assign(new Error(message), { code: 'ETIMEDOUT' });
+}
+
+/** Why a signal was aborted. */
+export function abortReason({ reason }: AbortSignal): Error {
+  return reason instanceof Error ? reason : new Error('aborted', { cause: reason });
+}

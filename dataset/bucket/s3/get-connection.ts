@@ -2,20 +2,14 @@ import * as net from 'node:net';
 import * as tls from 'node:tls';
 import { type AnswerHead, HeadReader } from './answer-head.ts';
 import { ChunkedDecoder } from './chunked.ts';
-import { wrongAnswer } from './failure.ts';
+import { abortReason, timedOut, wrongAnswer } from './failure.ts';
 import { GetBody } from './get-body.ts';
+import type { Timeouts } from './wire-options.ts';
 
 export interface Origin {
   readonly secure: boolean;
   readonly host: string;
   readonly port: number;
-}
-
-export interface Timeouts {
-  /** How long a connection may take, in milliseconds. */
-  readonly connect: number;
-  /** How long neither side may send anything while a request is under way, in milliseconds. */
-  readonly stall: number;
 }
 
 export interface GetAnswer {
@@ -93,7 +87,7 @@ export class GetConnection {
       ? tls.connect({ ...connect, servername: net.isIP(host) === 0 ? host : '', ALPNProtocols: ['http/1.1'] })
       : net.connect(connect);
     this.#socket = socket;
-    const late = setTimeout(() => this.#fail(timeout(`no connection after ${timeouts.connect} ms`)), timeouts.connect);
+    const late = setTimeout(() => this.#fail(timedOut(`no connection after ${timeouts.connect} ms`)), timeouts.connect);
     socket.once('connect', () => {
       clearTimeout(late);
       socket.setTimeout(timeouts.stall);
@@ -120,7 +114,7 @@ export class GetConnection {
    */
   send(request: string, signal: AbortSignal | undefined): Promise<GetAnswer> {
     return new Promise((resolve, reject) => {
-      const abort = () => this.#fail(reasonOf(signal!));
+      const abort = () => this.#fail(abortReason(signal!));
       this.#exchange = { resolve, reject, signal, abort };
       if (this.#isGone) return this.#fail(broken('the connection ended'));
       if (signal?.aborted) return abort();
@@ -238,7 +232,7 @@ export class GetConnection {
     if (this.#exchange === undefined) this.destroy();
     // What the reader has no room for is his slowness.
     else if (this.#isPaused) this.#socket.setTimeout(stall);
-    else this.#fail(timeout(`nothing sent or received for ${stall} ms`));
+    else this.#fail(timedOut(`nothing sent or received for ${stall} ms`));
   }
 
   #ended(): void {
@@ -282,14 +276,6 @@ export class GetConnection {
   }
 }
 
-function reasonOf({ reason }: AbortSignal): Error {
-  return reason instanceof Error ? reason : new Error('aborted', { cause: reason });
-}
-
 function broken(message: string): Error {
   return Object.assign(new Error(message), { code: 'ECONNRESET' });
-}
-
-function timeout(message: string): Error {
-  return Object.assign(new Error(message), { code: 'ETIMEDOUT' });
 }

@@ -1,10 +1,6 @@
-import { type GetAnswer, GetConnection, type Origin, StaleConnection, type Timeouts } from './get-connection.ts';
-import { type WireRequest, wirePath } from './wire-request.ts';
-
-export interface GetWireOptions extends Timeouts {
-  /** Connections to each host that are kept for later, at most. How many are in use is for the caller to limit. */
-  readonly idle: number;
-}
+import { type GetAnswer, GetConnection, type Origin, StaleConnection } from './get-connection.ts';
+import type { WireOptions } from './wire-options.ts';
+import { type WireRequest, wireHost, wirePath } from './wire-request.ts';
 
 /** The first of each answer lands in so many bytes, which all connections have in common. */
 const SCRATCH_BYTES = 16 * 1024;
@@ -15,12 +11,12 @@ const MARGIN = 1000;
 
 /** Sends the SDK's GETs of objects over connections that are kept. */
 export class GetWire {
-  readonly #options: GetWireOptions;
+  readonly #options: WireOptions;
   readonly #scratch = new Uint8Array(SCRATCH_BYTES);
   readonly #all = new Set<GetConnection>();
   readonly #resting = new Map<string, GetConnection[]>();
 
-  constructor(options: GetWireOptions) {
+  constructor(options: WireOptions) {
     this.#options = options;
   }
 
@@ -77,9 +73,9 @@ export class GetWire {
   }
 }
 
-function originOf({ protocol, hostname, port }: WireRequest): Origin {
-  const secure = protocol === 'https:';
-  return { secure, host: hostname.replace(/^\[(.*)\]$/, '$1'), port: port ?? (secure ? 443 : 80) };
+function originOf(request: WireRequest): Origin {
+  const secure = request.protocol === 'https:';
+  return { secure, host: wireHost(request), port: request.port ?? (secure ? 443 : 80) };
 }
 
 function requestText(request: WireRequest): string {

@@ -1,20 +1,13 @@
 import * as http from 'node:http';
 import * as https from 'node:https';
 import { Readable } from 'node:stream';
+import { abortReason, timedOut } from './failure.ts';
 import type { GetAnswer } from './get-connection.ts';
 import { GetWire } from './get-wire.ts';
 import { Inflow, ownMemory } from './inflow.ts';
 import { Parts } from './parts.ts';
-import { type WireRequest, wirePath } from './wire-request.ts';
-
-export interface WireOptions {
-  /** Connections to each host that are kept for later, at most. How many are in use is for the caller to limit. */
-  readonly idle: number;
-  /** How long a connection may take, in milliseconds. */
-  readonly connect: number;
-  /** How long neither side may send anything while a request is under way, in milliseconds. */
-  readonly stall: number;
-}
+import type { WireOptions } from './wire-options.ts';
+import { type WireRequest, wireHost, wirePath } from './wire-request.ts';
 
 /** What a program gives to the SDK beside a command, and the SDK to the one who sends. */
 export interface WireAside {
@@ -69,7 +62,7 @@ export class Wire {
     const secure = request.protocol === 'https:';
     const sent = (secure ? https : http).request({
       agent: this.#agents[secure ? 'https:' : 'http:'],
-      host: request.hostname.replace(/^\[(.*)\]$/, '$1'),
+      host: wireHost(request),
       port: request.port,
       method: request.method,
       path: wirePath(request),
@@ -82,7 +75,7 @@ export class Wire {
         sent.destroy(error);
         reject(error);
       };
-      const abort = () => end(signal!.reason instanceof Error ? signal!.reason : new Error('aborted'));
+      const abort = () => end(abortReason(signal!));
       sent.on('error', reject);
       sent.on('response', (response) => {
         answer = response;
@@ -113,7 +106,7 @@ export class Wire {
     const { connect, stall } = this.#options;
     sent.on('socket', (socket) => {
       if (!socket.connecting) return;
-      const late = setTimeout(() => end(timeout(`no connection after ${connect} ms`)), connect);
+      const late = setTimeout(() => end(timedOut(`no connection after ${connect} ms`)), connect);
       const over = () => clearTimeout(late);
       socket.once('connect', over);
       sent.once('close', over);
@@ -123,7 +116,7 @@ export class Wire {
       const watched = () => {
         // What has come and is not yet read is the reader's slowness.
         if ((answer()?.readableLength ?? 0) > 0) socket.setTimeout(stall);
-        else end(timeout(`nothing sent or received for ${stall} ms`));
+        else end(timedOut(`nothing sent or received for ${stall} ms`));
       };
       const begin = () => {
         if (!sent.destroyed) socket.setTimeout(stall);
@@ -155,7 +148,7 @@ async function collected(body: GetAnswer['body']): Promise<Buffer> {
     const parts: Buffer[] = [];
     for (let block = await inflow.next(); block !== undefined; block = await inflow.next()) {
       taken(block.length);
-      parts.push(Buffer.from(block));
+      parts.push(block);
     }
     return Buffer.concat(parts);
   } finally {
@@ -188,10 +181,6 @@ function drained(sent: http.ClientRequest): Promise<void> {
     sent.on('drain', done);
     sent.on('close', done);
   });
-}
-
-function timeout(message: string): Error {
-  return Object.assign(new Error(message), { code: 'ETIMEDOUT' });
 }
 
 function headersOf(headers: http.IncomingHttpHeaders): Record<string, string> {

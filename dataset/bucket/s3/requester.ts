@@ -5,11 +5,10 @@ import { Meter } from '../metrics.ts';
 import { makeClient } from './client.ts';
 import { type Asked, errorOf, type Where } from './errors.ts';
 import { asksForLess, type Failure, failureOf, isTransient, isUnreached, mayBeAboutKeys } from './failure.ts';
-import { Wire, type WireOptions } from './http.ts';
+import { Wire } from './http.ts';
 import { Limiter } from './limiter.ts';
 import { DEFAULT_REQUESTS, type S3Location } from './location.ts';
-
-export type Timeouts = Pick<WireOptions, 'connect' | 'stall'>;
+import type { Timeouts } from './wire-options.ts';
 
 export const TIMEOUTS: Timeouts = { connect: 5_000, stall: 30_000 };
 

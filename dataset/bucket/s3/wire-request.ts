@@ -10,6 +10,11 @@ export interface WireRequest {
   readonly body?: unknown;
 }
 
+/** The host's name or address, which of IPv6 stands in brackets in a URL. */
+export function wireHost({ hostname }: WireRequest): string {
+  return hostname.replace(/^\[(.*)\]$/, '$1');
+}
+
 /** The path with the query, as the signature has them. */
 export function wirePath({ path, query }: WireRequest): string {
   const pairs: string[] = [];
