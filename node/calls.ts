@@ -9,7 +9,6 @@ import { readVersion } from '../dataset/version.ts';
 import type { MountedVolume, MountRequest, NamedVersion, Progress } from './protocol.ts';
 import type { StagedRecord } from './records.ts';
 import type { Repositories } from './repositories.ts';
-import { createSerial } from './serial.ts';
 import type { Handlers } from './server.ts';
 import { holdersOf, type Volumes } from './service.ts';
 import { snapshotWorkspace } from './snapshot.ts';
@@ -28,7 +27,6 @@ export interface CallParts {
 /** What the command line asks of the daemon about mounts. */
 export function createMountCalls(parts: CallParts): Pick<Handlers, 'mount' | 'unmount' | 'snapshot' | 'prefetch'> {
   const { volumes, versions, hydrator, known, capacity, repositories } = parts;
-  const serial = createSerial();
 
   const resolve = async ({ repository: location, name }: NamedVersion) => {
     const repository = await repositories.at(location);
@@ -41,7 +39,7 @@ export function createMountCalls(parts: CallParts): Pick<Handlers, 'mount' | 'un
     mount: (request) => {
       const directory = existingDirectory(request.directory);
       const volume = volumeAt(directory);
-      return serial(volume, async () => {
+      return volumes.lock(volume, async () => {
         const { dataset, version } = await resolve(request);
         const known = volumes.records.get(volume);
         if (known !== undefined && !sameMount(known, request, version)) throw occupied(directory, known);
@@ -62,7 +60,7 @@ export function createMountCalls(parts: CallParts): Pick<Handlers, 'mount' | 'un
     unmount: ({ directory: asked, discard = false }) => {
       const directory = existingDirectory(asked);
       const volume = volumes.records.at(directory)?.volume ?? volumeAt(directory);
-      return serial(volume, async () => {
+      return volumes.lock(volume, async () => {
         const result = await volumes.unstage(volume, directory);
         if (discard) volumes.discard(volume);
         return { directory, unmounted: result.unmounted, heldBy: holdersOf(result) };
@@ -78,7 +76,7 @@ export function createMountCalls(parts: CallParts): Pick<Handlers, 'mount' | 'un
           { facts: { directory } },
         );
       }
-      return serial(record.volume, async () => {
+      return volumes.lock(record.volume, async () => {
         const repository = await repositories.at(record.repository);
         const workspace = volumes.workspaceOf(record.volume);
         return await snapshotWorkspace({ repository, record, workspace, signal, onProgress }, request);

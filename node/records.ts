@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Digest } from '../dataset/digest.ts';
 import { isErrno } from '../dataset/errors.ts';
 import { writeFileAtomic } from '../system/atomic.ts';
-import type { VolumeKind } from './service-types.ts';
+import type { View, VolumeKind } from './service-types.ts';
 
 /**
  * What the daemon must know of a volume after it was killed. A record is written before the first mount and removed after the
@@ -18,8 +18,14 @@ export interface StagedRecord {
   readonly root: Digest;
   readonly kind: VolumeKind;
   readonly capacityBytes?: number;
-  /** As in `StageRequest`. */
+  /** As in `StageRequest`, as what follows. */
   readonly prefetch?: string;
+  readonly view?: View;
+  readonly deadline?: number;
+  readonly bandwidth?: number;
+  readonly autosave?: number;
+  /** It began with its pod, and ends with it: nothing but this record knows of it. */
+  readonly ephemeral?: boolean;
   readonly stagingPath: string;
   /** `staging` until everything is mounted. */
   readonly state: 'staging' | 'staged';

@@ -37,6 +37,25 @@ export interface NodeService {
   stats(volume: string, path: string): Promise<VolumeStats>;
 
   /**
+   * Lets the staged volume have more room, online; less is not taken away.
+   * @returns its room now, in bytes: of a pinned volume what it has
+   * Errors: NotFoundError where the volume is neither staged nor published at `path`.
+   */
+  expand(volume: string, path: string, capacityBytes: number): Promise<number>;
+
+  /**
+   * How the volume does on this node.
+   * Errors: NotFoundError where it is not staged here.
+   */
+  condition(volume: string): Promise<VolumeCondition>;
+
+  /**
+   * Stages and publishes a volume that begins and ends with its pod, and has no record anywhere but here. `unpublish` ends it.
+   * Errors: as of `stage` and `publish`.
+   */
+  publishEphemeral(request: EphemeralRequest): Promise<void>;
+
+  /**
    * Removes what this node keeps of a volume that is being deleted, a workspace's changes above all; that it keeps nothing is no
    * error.
    * Errors: InUseError while it is staged here.
@@ -57,9 +76,63 @@ export interface StageRequest {
   readonly capacityBytes?: number;
   /** What to fetch once it is staged, in the background: `all`, or a glob over paths; absent for nothing. */
   readonly prefetch?: string;
+  /** Whom files seem to belong to, and who may do what with them; absent for what the dataset says. */
+  readonly view?: View;
+  /** How long an open or a read waits for bytes before it fails, in milliseconds; absent for the node's own. */
+  readonly deadline?: number;
+  /** What is fetched for this volume at most, in bytes a second; absent for no limit. */
+  readonly bandwidth?: number;
+  /** How often a workspace's changes are saved, in milliseconds; 0 for not before it is unstaged, absent for the node's own. */
+  readonly autosave?: number;
   /** Absolute. */
   readonly stagingPath: string;
 }
+
+/** Owners and permissions that a volume shows instead of the dataset's. */
+export interface View {
+  readonly uid?: number;
+  readonly gid?: number;
+  /** Permissions of all directories, 0 to 0o777; files have the same, executable only where the dataset says so. */
+  readonly mode?: number;
+  /**
+   * Files belong to this group (which counts instead of `gid`), and it may do with them what their owner may: a pod's `fsGroup`. New files of
+   * a workspace belong to it too.
+   */
+  readonly mountGroup?: number;
+}
+
+/** A volume of one pod's own. */
+export interface EphemeralRequest extends Omit<StageRequest, 'stagingPath'> {
+  /** Absolute. Its parent is there, itself perhaps not. */
+  readonly targetPath: string;
+  readonly readOnly: boolean;
+  readonly pod?: PodIdentity;
+}
+
+/** For whom a volume is published, as far as the cluster tells. */
+export interface PodIdentity {
+  readonly namespace: string;
+  readonly name: string;
+  readonly serviceAccount: string;
+}
+
+export interface VolumeCondition {
+  /** Something that a person should look at; `message` says what it is, and what to do. */
+  readonly abnormal: boolean;
+  readonly message: string;
+  readonly reason: ConditionReason;
+}
+
+export type ConditionReason =
+  | 'healthy'
+  /** Its mount is gone. */
+  | 'not-mounted'
+  /** Its changes could not be saved for a while. */
+  | 'not-saved'
+  /** Another node has the workspace now; changes made here are set aside. */
+  | 'fenced'
+  /** Its repository does not answer: what is cached is read on. */
+  | 'unavailable';
 
 export interface PublishRequest {
   readonly volume: string;
@@ -69,6 +142,8 @@ export interface PublishRequest {
   readonly readOnly: boolean;
   /** One target at a time. */
   readonly exclusive?: boolean;
+  /** Who is going to use it. */
+  readonly pod?: PodIdentity;
 }
 
 export interface VolumeStats {

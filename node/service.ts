@@ -1,6 +1,7 @@
 import { describeHolder } from '../mount/holders.ts';
 import type { Unmounted } from '../mount/unmount.ts';
 import { openRecords, type StagedRecord, type StagedRecords } from './records.ts';
+import { createSerial, type Serial } from './serial.ts';
 import { InUseError, type NodeService } from './service-types.ts';
 import type { VolumesContext, VolumesParts } from './volumes/parts.ts';
 import { publishVolume, unpublishVolume } from './volumes/publish.ts';
@@ -23,6 +24,8 @@ export interface Volumes {
   /** Takes up what an earlier daemon staged, and clears away what it had half done. */
   recover(parts: RecoverParts): Promise<void>;
   readonly records: StagedRecords;
+  /** One thing at a time is done with a volume, whoever asks for it; whoever calls the functions above holds it. */
+  readonly lock: Serial;
   /** Where a workspace is kept. */
   workspaceOf(volume: string): WorkspacePlace;
 }
@@ -30,9 +33,11 @@ export interface Volumes {
 export function createVolumes(parts: VolumesParts): Volumes {
   const records = openRecords(parts.paths.staged);
   const workspaceOf = (volume: string) => workspacePlace(parts.paths.workspaces, parts.cache.layout.workspaces, volume);
-  const context: VolumesContext = { ...parts, records, workspaceOf };
+  const lock = createSerial();
+  const context: VolumesContext = { ...parts, records, lock, workspaceOf };
   return {
     records,
+    lock,
     workspaceOf,
     stage: (request) => stageVolume(context, request),
     unstage: (volume, stagingPath) => unstageVolume(context, volume, stagingPath),
@@ -58,14 +63,14 @@ export function holdersOf(result: Unmounted): string[] {
 export function nodeServiceOf(volumes: Volumes, repository: string): NodeService {
   return {
     async stage(request) {
-      await volumes.stage({ ...request, repository });
+      await volumes.lock(request.volume, () => volumes.stage({ ...request, repository }));
     },
     async unstage(volume, stagingPath) {
-      await volumes.unstage(volume, stagingPath);
+      await volumes.lock(volume, () => volumes.unstage(volume, stagingPath));
     },
-    publish: volumes.publish,
-    unpublish: volumes.unpublish,
+    publish: (request) => volumes.lock(request.volume, () => volumes.publish(request)),
+    unpublish: (volume, targetPath) => volumes.lock(volume, () => volumes.unpublish(volume, targetPath)),
     stats: volumes.stats,
-    discard: async (volume) => volumes.discard(volume),
+    discard: (volume) => volumes.lock(volume, async () => volumes.discard(volume)),
   };
 }

@@ -3,6 +3,7 @@ import type { Making } from '../../cache/capacity.ts';
 import type { RuntimePaths } from '../paths.ts';
 import type { StagedRecords } from '../records.ts';
 import type { Repositories } from '../repositories.ts';
+import type { Serial } from '../serial.ts';
 import type { StagePrefetches } from '../stage-prefetch.ts';
 import type { StagedVersions } from '../staging.ts';
 import type { WorkspacePlace } from './workspace.ts';
@@ -21,6 +22,8 @@ export interface VolumesParts {
 /** What its parts share. */
 export interface VolumesContext extends VolumesParts {
   readonly records: StagedRecords;
+  /** One thing at a time is done with a volume, whoever asks for it. */
+  readonly lock: Serial;
   /** Where a workspace is kept. */
   readonly workspaceOf: (volume: string) => WorkspacePlace;
 }
