@@ -49,6 +49,9 @@ export interface NodeService {
    */
   condition(volume: string): Promise<VolumeCondition>;
 
+  /** What is staged of the volume here, or begins to be; undefined where nothing is. Asks nobody. */
+  staged(volume: string): StagedVolume | undefined;
+
   /**
    * Stages and publishes a volume that begins and ends with its pod, and has no record anywhere but here. `unpublish` ends it.
    * Errors: as of `stage` and `publish`.
@@ -101,6 +104,20 @@ export interface View {
   readonly mountGroup?: number;
 }
 
+/** What is known of a volume that is staged, without its repository. */
+export interface StagedVolume {
+  readonly dataset: string;
+  /** What is mounted; of a workspace, what its changes are changes to. */
+  readonly version: Digest;
+  readonly kind: VolumeKind;
+  readonly capacityBytes?: number;
+  readonly view?: View;
+  readonly ephemeral?: boolean;
+  readonly stagingPath: string;
+  /** `staging` until everything is mounted. */
+  readonly state: 'staging' | 'staged';
+}
+
 /** A volume of one pod's own. */
 export interface EphemeralRequest extends Omit<StageRequest, 'stagingPath'> {
   /** Absolute. Its parent is there, itself perhaps not. */
@@ -142,6 +159,8 @@ export interface PublishRequest {
   readonly readOnly: boolean;
   /** One target at a time. */
   readonly exclusive?: boolean;
+  /** The group that the pod is to find: InUseError where the volume is staged for another, or for none. */
+  readonly mountGroup?: number;
   /** Who is going to use it. */
   readonly pod?: PodIdentity;
 }

@@ -71,6 +71,7 @@ export function nodeServiceOf(volumes: Volumes, repository: string): NodeService
     publish: (request) => volumes.lock(request.volume, () => volumes.publish(request)),
     unpublish: (volume, targetPath) => volumes.lock(volume, () => volumes.unpublish(volume, targetPath)),
     stats: volumes.stats,
+    staged: (volume) => volumes.records.get(volume),
     discard: (volume) => volumes.lock(volume, async () => volumes.discard(volume)),
   };
 }
