@@ -24,11 +24,15 @@ import {
   loopSetCapacity,
   MS,
   mountAsync,
+  punchHole,
+  seekData,
+  seekHole,
   setxattr,
   utimensat,
   xfsGeometry,
   xfsGrow,
 } from '../system/calls.ts';
+import { faultPoint } from '../system/fault.ts';
 import { attachLoop, backingFile, isDirectIo, loopDevicesOf } from './loop.ts';
 import { type MountRecord, mountAt } from './mount-table.ts';
 import { runTool } from './run-tool.ts';
@@ -64,6 +68,7 @@ export async function createWorkspaceImage({ file, capacity, reserve }: NewWorks
     ftruncateSync(fd, size);
     if (reserve) fallocate(fd, 0, size);
     await runTool('mkfs.xfs', ['-q', '-K', '-s', `size=${SECTOR}`, '-m', 'reflink=1', temporary], 'xfsprogs');
+    if (!reserve) digHoles(fd, size);
     fsyncSync(fd);
   } catch (error) {
     rmSync(temporary, { force: true });
@@ -80,9 +85,24 @@ export async function createWorkspaceImage({ file, capacity, reserve }: NewWorks
   syncDirectory(dirname(file));
 }
 
-/** What a new workspace's image takes of the disk, in bytes, before anything is in it: its log, which grows with the capacity. */
+/**
+ * Gives back what is allocated and holds nothing: mkfs.xfs takes the space of the whole log, 64 MiB at least, by unwritten extents, which
+ * read as zeros just as holes do. A log takes its space as it is written.
+ */
+function digHoles(fd: number, size: number): void {
+  for (let at = seekHole(fd, 0); at !== undefined && at < size; ) {
+    const data = seekData(fd, at);
+    punchHole(fd, at, (data ?? size) - at);
+    at = data === undefined ? undefined : seekHole(fd, data);
+  }
+}
+
+/**
+ * What a new workspace's image takes of the disk, in bytes, before anything is in it: XFS's tables, a few for each of its groups, of which there is
+ * one a TiB and at least four, and the 2 MiB of the log that each mount clears ahead of its end.
+ */
 export function newWorkspaceBytes(capacity: number): number {
-  return Math.min(Math.max(64 * MIB, capacity / 2048), 2048 * MIB) + MIB;
+  return 4 * MIB + Math.ceil(capacity / 2 ** 40) * MIB;
 }
 
 function checkCapacity(capacity: number): void {
@@ -202,7 +222,9 @@ export async function growWorkspace(options: {
   readonly capacity: number;
 }): Promise<number> {
   growWorkspaceImage(options);
+  faultPoint('grow.file-longer');
   await growToFile(options.at);
+  faultPoint('grow.grown');
   return statSync(options.file).size;
 }
 
