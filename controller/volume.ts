@@ -1,8 +1,22 @@
 import { randomBytes } from 'node:crypto';
-import { type Digest, isDigest, sha256 } from '../dataset/digest.ts';
+import { type Digest, sha256 } from '../dataset/digest.ts';
 import { CorruptError, InvalidError } from '../dataset/errors.ts';
 import { canonicalJson, type Json, parseCanonicalJson } from '../dataset/format/canonical-json.ts';
 import type { Holder, NodeIdentity, VolumeSettings } from '../dataset/volume-terms.ts';
+import {
+  type Fault,
+  type Fields,
+  faultIn,
+  isCount,
+  isFlag,
+  isMoment,
+  isText,
+  isVersion,
+  listOf,
+  oneOf,
+  optional,
+  type Rules,
+} from './record-rules.ts';
 
 /*
  * A volume's record: canonical JSON (dataset/format/canonical-json.ts) of
@@ -144,32 +158,6 @@ export function decodeVolume(bytes: Buffer, key: string): Volume {
   return volume as unknown as Volume;
 }
 
-type Fields = { readonly [member: string]: Json | undefined };
-type Rule = (value: Json) => boolean;
-interface Rules {
-  readonly [member: string]: Rule | Optional | Rules;
-}
-/** What may be missing. */
-class Optional {
-  readonly rule: Rule | Rules;
-  constructor(rule: Rule | Rules) {
-    this.rule = rule;
-  }
-}
-const optional = (rule: Rule | Rules) => new Optional(rule);
-
-const isText: Rule = (value) => typeof value === 'string' && value !== '';
-const isVersion: Rule = (value) => typeof value === 'string' && isDigest(value);
-const isCount: Rule = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
-const isMoment: Rule = (value) => typeof value === 'string' && !Number.isNaN(Date.parse(value));
-const isFlag: Rule = (value) => typeof value === 'boolean';
-const oneOf = (...words: readonly string[]): Rule => {
-  return (value) => words.includes(value as string);
-};
-const listOf = (rule: Rule): Rule => {
-  return (value) => Array.isArray(value) && value.length > 0 && value.length <= KEPT_LIMIT && value.every(rule);
-};
-
 const identityRules: Rules = { node: isText, instance: isText };
 const settingsRules: Rules = {
   prefetch: optional(isText),
@@ -189,7 +177,7 @@ const rules: Rules = {
   base: isVersion,
   version: isVersion,
   lower: optional(isVersion),
-  kept: optional(listOf(isVersion)),
+  kept: optional(listOf(isVersion, KEPT_LIMIT)),
   capacityBytes: isCount,
   asked: { ref: optional(isText), capacityBytes: isCount, settings: settingsRules },
   settings: settingsRules,
@@ -198,16 +186,9 @@ const rules: Rules = {
   holder: optional({ ...identityRules, since: isMoment, unsaved: optional(isFlag) }),
   last: optional(identityRules),
   savedAt: optional(isMoment),
-  aside: optional(listOf(isText)),
+  aside: optional(listOf(isText, KEPT_LIMIT)),
   created: isMoment,
 };
-
-interface Fault {
-  /** `holder.node`, say. */
-  readonly field: string;
-  /** As JSON. */
-  readonly value: string;
-}
 
 function faultOf(fields: Fields, key: string): Fault | undefined {
   const { format, name, id } = fields;
@@ -216,23 +197,5 @@ function faultOf(fields: Fields, key: string): Fault | undefined {
   if (typeof name !== 'string' || name === '') return fault('name');
   const slot = slotOf(name);
   if (typeof id !== 'string' || slotOfId(id) !== slot || key !== volumeKey(slot)) return fault('id');
-  return faultIn(fields, rules, '');
-}
-
-function faultIn(fields: Fields, rules: Rules, prefix: string): Fault | undefined {
-  for (const [member, rule] of Object.entries(rules)) {
-    const value = Object.hasOwn(fields, member) ? fields[member] : undefined;
-    const field = prefix + member;
-    if (value === undefined && rule instanceof Optional) continue;
-    const needed = rule instanceof Optional ? rule.rule : rule;
-    if (typeof needed === 'function') {
-      if (value === undefined || !needed(value)) return { field, value: String(JSON.stringify(value)) };
-    } else {
-      if (typeof value !== 'object' || value === null || Array.isArray(value))
-        return { field, value: String(JSON.stringify(value)) };
-      const fault = faultIn(value as Fields, needed as Rules, `${field}.`);
-      if (fault !== undefined) return fault;
-    }
-  }
-  return undefined;
+  return faultIn(fields, rules);
 }
