@@ -2,6 +2,7 @@ import { statfs } from 'node:fs/promises';
 import type { Repository } from '../dataset/repository.ts';
 import type { Check, Probe } from './health.ts';
 import type { Node } from './node.ts';
+import type { Reach } from './reach.ts';
 
 /** Everything that is looked at on a node. Dispose of it at the end. */
 export interface NodeProbes extends Disposable {
@@ -15,10 +16,6 @@ export interface NodeProbes extends Disposable {
 
 /** Below this, in bytes, a disk counts as full: an object, an image or a journal may not fit. */
 const FULL = 64 * 2 ** 20;
-/** How long one answer of a repository is good for, and how long to wait for one, in milliseconds. */
-const REACHED_FOR = 30_000;
-const UNREACHED_FOR = 5_000;
-const PATIENCE = 3_000;
 /** How far back it is looked for an event loop that stood still, in milliseconds. */
 const RECENT = 60_000;
 /** How often the event loop is looked at, and how long it may stand, in milliseconds. */
@@ -34,7 +31,7 @@ export function nodeProbes(node: Node): NodeProbes {
       ring,
       keeper: () => keeperCheck(node),
       disk: () => diskCheck(node.cache.layout.directory),
-      repositories: repositoriesProbe(() => node.repositories.opened()),
+      repositories: repositoriesProbe(() => node.repositories.opened(), node.reach),
       volumes: () => volumesCheck(node),
       neighbours: () => neighboursCheck(node),
       opens: () => opensCheck(node),
@@ -70,34 +67,16 @@ async function diskCheck(directory: string): Promise<Check> {
   return { name: 'disk', ok: false, message: `${mebibytes}: free some, or 'larder cache evict'` };
 }
 
-/** Asks each repository for something small, seldom. */
+/** Each repository that is open. */
 export function repositoriesProbe(
-  opened: () => readonly Pick<Repository, 'location' | 'bucket'>[],
-  { patience = PATIENCE, reachedFor = REACHED_FOR } = {},
+  opened: () => readonly Pick<Repository, 'location'>[],
+  reach: Pick<Reach, 'ask'>,
 ): Probe {
-  const known = new Map<string, { readonly check: Check; readonly until: number }>();
-  const ask = async ({ location, bucket }: Pick<Repository, 'location' | 'bucket'>): Promise<Check> => {
-    const before = known.get(location);
-    if (before !== undefined && performance.now() < before.until) return before.check;
-    const check = await askOnce(location, bucket, patience);
-    known.set(location, { check, until: performance.now() + (check.ok ? reachedFor : UNREACHED_FOR) });
-    return check;
+  const look = async ({ location }: Pick<Repository, 'location'>): Promise<Check> => {
+    const { ok, message } = await reach.ask(location);
+    return { name: `repository ${location}`, ok, message: ok ? message : `${message}; what is cached is read on` };
   };
-  return () => Promise.all(opened().map(ask));
-}
-
-async function askOnce(location: string, bucket: Repository['bucket'], patience: number): Promise<Check> {
-  const name = `repository ${location}`;
-  const began = performance.now();
-  try {
-    const info = await bucket.head('repository.json', AbortSignal.timeout(patience));
-    if (info === undefined) return { name, ok: false, message: 'its repository.json is gone: see docs/operations.md' };
-    return { name, ok: true, message: `answered in ${Math.ceil(performance.now() - began)} ms` };
-  } catch (error) {
-    const { name: kind, message } = error as Error;
-    const why = kind === 'TimeoutError' ? `no answer within ${patience / 1000} s` : message;
-    return { name, ok: false, message: `${why}; what is cached is read on` };
-  }
+  return () => Promise.all(opened().map(look));
 }
 
 /** A volume that this daemon has not taken up has what is cached, and gets nothing else. */

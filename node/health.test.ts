@@ -7,6 +7,7 @@ import { directoryBucket } from '../dataset/bucket/directory.ts';
 import { initRepository } from '../dataset/repository.ts';
 import { createHealth, healthLines } from './health.ts';
 import { repositoriesProbe, watchEventLoop } from './health-probes.ts';
+import { createReach } from './reach.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'larder-health-'));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -35,7 +36,10 @@ describe('a repository', () => {
   it('is well while it answers, and wrong when it is gone, asked no more than now and then', async () => {
     const location = join(directory, 'repository');
     const { bucket } = await initRepository(location);
-    const probe = repositoriesProbe(() => [{ location, bucket }], { reachedFor: 0 });
+    const probe = repositoriesProbe(
+      () => [{ location }],
+      createReach(async () => ({ bucket }), { reachedFor: 0 }),
+    );
     expect(await probe()).toMatchObject([{ name: `repository ${location}`, ok: true }]);
     rmSync(join(location, 'repository.json'));
     expect(await probe()).toMatchObject([{ ok: false, message: expect.stringContaining('repository.json is gone') }]);
@@ -51,8 +55,33 @@ describe('a repository', () => {
       head: (_key, signal) =>
         new Promise((_resolve, reject) => signal?.addEventListener('abort', () => reject(signal.reason))),
     };
-    const probe = repositoriesProbe(() => [{ location: 's3://b/p', bucket: hung }], { patience: 20 });
+    const probe = repositoriesProbe(
+      () => [{ location: 's3://b/p' }],
+      createReach(async () => ({ bucket: hung }), { patience: 20 }),
+    );
     expect(await probe()).toMatchObject([{ ok: false, message: expect.stringMatching(/^no answer within 0.02 s/) }]);
+  });
+
+  it('is told of at once by what was known last, and asked anew beside that', async () => {
+    const location = join(directory, 'known');
+    const { bucket } = await initRepository(location);
+    let asked = 0;
+    const slow: typeof bucket = {
+      ...bucket,
+      async head(key, signal) {
+        asked += 1;
+        await sleep(100);
+        return await bucket.head(key, signal);
+      },
+    };
+    const reach = createReach(async () => ({ bucket: slow }), { reachedFor: 0 });
+    expect(await reach.last(location)).toMatchObject({ ok: true });
+    rmSync(join(location, 'repository.json'));
+    const began = performance.now();
+    expect(await Promise.all([reach.last(location), reach.last(location)])).toMatchObject([{ ok: true }, { ok: true }]);
+    expect(performance.now() - began).toBeLessThan(90);
+    expect(await reach.ask(location)).toMatchObject({ ok: false });
+    expect(asked).toBe(2);
   });
 });
 

@@ -24,9 +24,11 @@ import { createEventLog, type EventLog } from './event-log.ts';
 import type { Logger } from './log.ts';
 import { type NeighbourSettings, startNeighbours } from './neighbours.ts';
 import { type RuntimePaths, runtimePaths } from './paths.ts';
+import { createReach, type Reach } from './reach.ts';
 import { createRecovery, type Recovery } from './recovery.ts';
 import { accessWithin, createRepositories, type Repositories } from './repositories.ts';
 import { createResolver } from './resolve.ts';
+import type { Rights } from './rights.ts';
 import type { Care } from './scrub.ts';
 import { createVolumes, type Volumes } from './service.ts';
 import { createStageMaps } from './stage-maps.ts';
@@ -46,6 +48,7 @@ export interface Node extends AsyncDisposable {
   readonly streams: Streams;
   readonly ring: KeptRing;
   readonly repositories: Repositories;
+  readonly reach: Reach;
   /** Undefined where this node asks no others. */
   readonly neighbours: Neighbours | undefined;
   readonly versions: StagedVersions;
@@ -80,6 +83,8 @@ export interface NodeOptions {
   readonly passthrough?: boolean;
   /** Whether what seems to come next is fetched before it is opened; the default is yes. */
   readonly readAhead?: boolean;
+  /** Who may use which dataset; without it, everyone may. */
+  readonly rights?: Rights | undefined;
   readonly log: Logger;
 }
 
@@ -163,7 +168,17 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   );
   const versions = createStagedVersions({ cache, hydrator, known, paths, maps, making });
   const prefetches = stack.use(createStagePrefetches({ hydrator, versions, repositories, log }));
-  const volumes = createVolumes({ cache, versions, paths, repositories, making, prefetches });
+  const reach = createReach(repositories.at);
+  const volumes = createVolumes({
+    cache,
+    versions,
+    paths,
+    repositories,
+    making,
+    prefetches,
+    reach,
+    rights: options.rights,
+  });
   const about = (version: string) => aboutVersion({ known, volumes }, version);
   const versionOf = (id: string) => versions.sources().find(({ map }) => map.has(id as Digest))?.version;
   const events = stack.use(createEventLog({ log, cache: cache.layout.directory, about, versionOf }));
@@ -223,6 +238,7 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     streams,
     ring,
     repositories,
+    reach,
     neighbours,
     versions,
     volumes,

@@ -18,6 +18,8 @@ export interface RuntimePaths {
   readonly workspaces: string;
   /** One record a staged volume. */
   readonly staged: string;
+  /** Where ephemeral volumes are staged, one folder each: nobody else chooses a place. */
+  readonly ephemeral: string;
 }
 
 export function runtimePaths(directory: string): RuntimePaths {
@@ -31,5 +33,6 @@ export function runtimePaths(directory: string): RuntimePaths {
     images: join(directory, 'images'),
     workspaces: join(directory, 'workspaces'),
     staged: join(directory, 'staged'),
+    ephemeral: join(directory, 'ephemeral'),
   };
 }

@@ -16,6 +16,8 @@ export interface StagedRecord {
   readonly version: Digest;
   /** The manifest's root digest: names the image. */
   readonly root: Digest;
+  /** Of the version, as it says: asked for while the repository is away too. */
+  readonly size: { readonly bytes: number; readonly entries: number };
   readonly kind: VolumeKind;
   readonly capacityBytes?: number;
   /** As in `StageRequest`, as what follows. */

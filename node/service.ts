@@ -1,8 +1,12 @@
 import { describeHolder } from '../mount/holders.ts';
 import type { Unmounted } from '../mount/unmount.ts';
 import { openRecords, type StagedRecord, type StagedRecords } from './records.ts';
+import { everyoneMay } from './rights.ts';
 import { createSerial, type Serial } from './serial.ts';
 import { InUseError, type NodeService } from './service-types.ts';
+import { volumeCondition } from './volumes/condition.ts';
+import { publishEphemeral, type VolumeEphemeralRequest } from './volumes/ephemeral.ts';
+import { expandVolume } from './volumes/expand.ts';
 import type { VolumesContext, VolumesParts } from './volumes/parts.ts';
 import { publishVolume, unpublishVolume } from './volumes/publish.ts';
 import { type RecoverParts, recoverVolumes } from './volumes/recover.ts';
@@ -18,7 +22,10 @@ export interface Volumes {
   unstage(volume: string, stagingPath: string): Promise<Unmounted>;
   publish: NodeService['publish'];
   unpublish: NodeService['unpublish'];
+  publishEphemeral(request: VolumeEphemeralRequest): Promise<void>;
   stats: NodeService['stats'];
+  expand: NodeService['expand'];
+  condition: NodeService['condition'];
   /** Removes a workspace's changes; it must not be staged. */
   discard(volume: string): void;
   /** Takes up what an earlier daemon staged, and clears away what it had half done. */
@@ -34,7 +41,7 @@ export function createVolumes(parts: VolumesParts): Volumes {
   const records = openRecords(parts.paths.staged);
   const workspaceOf = (volume: string) => workspacePlace(parts.paths.workspaces, parts.cache.layout.workspaces, volume);
   const lock = createSerial();
-  const context: VolumesContext = { ...parts, records, lock, workspaceOf };
+  const context: VolumesContext = { ...parts, rights: parts.rights ?? everyoneMay, records, lock, workspaceOf };
   return {
     records,
     lock,
@@ -43,7 +50,10 @@ export function createVolumes(parts: VolumesParts): Volumes {
     unstage: (volume, stagingPath) => unstageVolume(context, volume, stagingPath),
     publish: (request) => publishVolume(context, request),
     unpublish: (volume, targetPath) => unpublishVolume(context, volume, targetPath),
+    publishEphemeral: (request) => publishEphemeral(context, request),
     stats: (volume, path) => volumeStats(context, volume, path),
+    expand: (volume, path, capacityBytes) => expandVolume(context, volume, path, capacityBytes),
+    condition: (volume) => volumeCondition(context, volume),
     recover: (recoverParts) => recoverVolumes(context, recoverParts),
     discard(volume) {
       if (records.get(volume) !== undefined) {
@@ -70,7 +80,12 @@ export function nodeServiceOf(volumes: Volumes, repository: string): NodeService
     },
     publish: (request) => volumes.lock(request.volume, () => volumes.publish(request)),
     unpublish: (volume, targetPath) => volumes.lock(volume, () => volumes.unpublish(volume, targetPath)),
+    publishEphemeral: (request) =>
+      volumes.lock(request.volume, () => volumes.publishEphemeral({ ...request, repository })),
+    expand: (volume, path, capacityBytes) => volumes.lock(volume, () => volumes.expand(volume, path, capacityBytes)),
+    // Without the lock: they change nothing, and answer while a long call is under way.
     stats: volumes.stats,
+    condition: volumes.condition,
     staged: (volume) => volumes.records.get(volume),
     discard: (volume) => volumes.lock(volume, async () => volumes.discard(volume)),
   };

@@ -55,6 +55,7 @@ function record(prefetch?: string): StagedRecord {
     dataset: 'd',
     version: id,
     root,
+    size: { bytes: 0, entries: 0 },
     kind: 'pinned',
     stagingPath: '/s',
     state: 'staged',

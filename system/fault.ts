@@ -36,6 +36,7 @@ export const FAULT_POINTS = [
   'unstage.record-removed',
   'grow.file-longer',
   'grow.grown',
+  'grow.recorded',
   'save.cloned',
   'save.committed',
   'save.recorded',
@@ -56,7 +57,6 @@ export const FAULT_POINTS = [
   'group.members-recorded',
   'ephemeral.staged',
   'ephemeral.published',
-  'ephemeral.unmounted',
   'ephemeral.discarded',
 ] as const;
 

@@ -1,7 +1,7 @@
 import { realpathSync } from 'node:fs';
-import { ConflictError, isErrno } from '../../dataset/errors.ts';
+import { ConflictError, isErrno, NotFoundError } from '../../dataset/errors.ts';
 import { type MountRecord, mountAt } from '../../mount/mount-table.ts';
-import type { StagedRecord } from '../records.ts';
+import type { StagedRecord, StagedRecords } from '../records.ts';
 
 /** What the mount table calls a volume's mount; a long id is cut, for the kernel takes 255 bytes. */
 export function mountName(volume: string): string {
@@ -29,6 +29,17 @@ export function isOurs(
   path: string = record.stagingPath,
 ): boolean {
   return mountedAt(path)?.source === sourceName(record.volume);
+}
+
+/**
+ * The volume that has one of its mounts at `path`.
+ * Errors: NotFoundError where it is neither staged nor published there.
+ */
+export function recordAt(records: Pick<StagedRecords, 'get'>, volume: string, path: string): StagedRecord {
+  const record = records.get(volume);
+  const known = record?.stagingPath === path || record?.published.some((target) => target.targetPath === path);
+  if (record !== undefined && known && isOurs(record, path)) return record;
+  throw new NotFoundError(`volume ${volume} is neither staged nor published at ${path}`, { facts: { volume, path } });
 }
 
 /** Errors: ConflictError where something is mounted at `path`. */

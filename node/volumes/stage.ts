@@ -7,6 +7,7 @@ import { mountOverlay } from '../../mount/overlay.ts';
 import { type Unmounted, unmount, unmountAndRemove } from '../../mount/unmount.ts';
 import type { StagedRecord } from '../records.ts';
 import { InUseError, type StageRequest } from '../service-types.ts';
+import { discardEphemeral } from './ephemeral.ts';
 import { isOurs, mountName, refuseForeign } from './names.ts';
 import type { VolumesContext } from './parts.ts';
 import { openWorkspace } from './workspace.ts';
@@ -14,6 +15,7 @@ import { openWorkspace } from './workspace.ts';
 export interface VolumeStageRequest extends StageRequest {
   /** A repository's location. */
   readonly repository: string;
+  readonly ephemeral?: boolean;
 }
 
 /** See `NodeService.stage`. */
@@ -30,8 +32,15 @@ export async function stageVolume(context: VolumesContext, request: VolumeStageR
   }
   if (known === undefined) refuseForeign(stagingPath);
   const repository = await repositories.at(request.repository);
-  const { root } = await readVersion(repository, request.version);
-  const record: StagedRecord = { published: [], ...known, ...request, root, state: 'staging' };
+  const { root, bytes, entries } = await readVersion(repository, request.version);
+  const record: StagedRecord = {
+    published: [],
+    ...known,
+    ...request,
+    root,
+    size: { bytes, entries },
+    state: 'staging',
+  };
   if (known?.state !== 'staged') await records.put(record);
   try {
     await mountVolume(context, record, repository);
@@ -71,6 +80,7 @@ export async function tearDown(context: VolumesContext, record: StagedRecord): P
   const result = await unmount(record.stagingPath);
   if (record.kind === 'workspace') await unmountAndRemove(workspaceOf(record.volume).at);
   await versions.release(record.volume);
+  if (record.ephemeral) discardEphemeral(context, record);
   records.remove(record.volume);
   return result;
 }

@@ -1,30 +1,21 @@
-import { statfsSync } from 'node:fs';
-import { NotFoundError } from '../../dataset/errors.ts';
-import { readVersion } from '../../dataset/version.ts';
+import { workspaceUsage } from '../../mount/workspace.ts';
 import type { VolumeStats } from '../service-types.ts';
-import { isOurs } from './names.ts';
+import { recordAt } from './names.ts';
 import type { VolumesContext } from './parts.ts';
 
-/** See `NodeService.stats`. */
+/** See `NodeService.stats`. It asks nobody: the repository may be away. */
 export async function volumeStats(context: VolumesContext, volume: string, path: string): Promise<VolumeStats> {
-  const record = context.records.get(volume);
-  const known = record?.stagingPath === path || record?.published.some((target) => target.targetPath === path);
-  if (record === undefined || !known || !isOurs(record, path)) {
-    throw new NotFoundError(`volume ${volume} is neither staged nor published at ${path}`, {
-      facts: { volume, path },
-    });
-  }
-  if (record.kind === 'workspace') {
-    const { bsize, blocks, bfree, bavail, files, ffree } = statfsSync(path);
+  const record = recordAt(context.records, volume, path);
+  if (record.kind === 'pinned') {
+    const { bytes, entries } = record.size;
     return {
-      bytes: { total: blocks * bsize, used: (blocks - bfree) * bsize, available: bavail * bsize },
-      inodes: { total: files, used: files - ffree, available: ffree },
+      bytes: { total: bytes, used: bytes, available: 0 },
+      inodes: { total: entries, used: entries, available: 0 },
     };
   }
-  const repository = await context.repositories.at(record.repository);
-  const { bytes, entries } = await readVersion(repository, record.version);
+  const { totalBytes, usedBytes, availableBytes, totalInodes, usedInodes } = workspaceUsage(path);
   return {
-    bytes: { total: bytes, used: bytes, available: 0 },
-    inodes: { total: entries, used: entries, available: 0 },
+    bytes: { total: totalBytes, used: usedBytes, available: availableBytes },
+    inodes: { total: totalInodes, used: usedInodes, available: totalInodes - usedInodes },
   };
 }

@@ -1,0 +1,58 @@
+import { rmdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { isErrno } from '../../dataset/errors.ts';
+import { faultPoint } from '../../system/fault.ts';
+import type { StagedRecord } from '../records.ts';
+import { requireRight } from '../rights.ts';
+import type { EphemeralRequest } from '../service-types.ts';
+import { removeWorkspace } from '../workspace-record.ts';
+import type { VolumesContext } from './parts.ts';
+import { bindVolume } from './publish.ts';
+import { stageVolume, tearDown } from './stage.ts';
+
+export interface VolumeEphemeralRequest extends EphemeralRequest {
+  /** A repository's location. */
+  readonly repository: string;
+}
+
+/**
+ * See `NodeService.publishEphemeral`. Repeated, it goes on with the version that is staged: whoever asks has looked its reference up anew,
+ * and a pod keeps what it has.
+ */
+export async function publishEphemeral(context: VolumesContext, request: VolumeEphemeralRequest): Promise<void> {
+  const { targetPath, readOnly, pod, ...volume } = request;
+  const stagingPath = join(context.paths.ephemeral, encodeURIComponent(volume.volume));
+  const known = context.records.get(volume.volume);
+  if (!known?.ephemeral) {
+    await requireRight(context.rights, { ...volume, ...(pod && { pod }) });
+    await stageVolume(context, { ...volume, stagingPath, ephemeral: true });
+    faultPoint('ephemeral.staged');
+  }
+  try {
+    // It has one pod, and so one place.
+    const exclusive = true;
+    await bindVolume(context, { volume: volume.volume, stagingPath, targetPath, readOnly, exclusive });
+  } catch (error) {
+    if (known === undefined) await endEphemeral(context, volume.volume);
+    throw error;
+  }
+  faultPoint('ephemeral.published');
+}
+
+/** Ends an ephemeral volume that no pod has any more: everything of it goes. */
+export async function endEphemeral(context: VolumesContext, volume: string): Promise<void> {
+  const record = context.records.get(volume);
+  if (!record?.ephemeral || record.published.length > 0) return;
+  await tearDown(context, record);
+}
+
+/** What there is of an ephemeral volume beside its mounts, which are gone. It is removed before its record, which alone knows of it. */
+export function discardEphemeral({ workspaceOf }: VolumesContext, { volume, stagingPath }: StagedRecord): void {
+  removeWorkspace(workspaceOf(volume));
+  try {
+    rmdirSync(stagingPath);
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error;
+  }
+  faultPoint('ephemeral.discarded');
+}
