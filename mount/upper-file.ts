@@ -6,11 +6,18 @@ import { isErrno } from '../dataset/errors.ts';
 import { DeepPaths, fsPath } from '../dataset/import/deep-path.ts';
 import { joinPath } from '../dataset/path.ts';
 import { lgetxattr, llistxattr } from '../system/calls.ts';
+import { decodeOwner, OWNER_MARK } from './owner-mark.ts';
+import { ownershipWithout, readUpperView, type UpperView } from './upper-view.ts';
+import type { Ownership, Viewed } from './view.ts';
 
 /** One name in an upper layer, as overlayfs left it. */
 export interface UpperFile {
   readonly kind: 'file' | 'directory' | 'symlink' | 'whiteout' | 'device' | 'socket' | 'fifo';
   readonly status: BigIntStats;
+  /** Mode and owner without the view through which the layer is seen: what a version keeps. */
+  readonly owner: Ownership;
+  /** What an image with a view says of the version's mode and owner, of a file that was copied up. */
+  readonly marked?: Ownership;
   /** `user.*`, sorted; absent when there are none. */
   readonly xattrs?: readonly Xattr[];
   /** A directory that hides what is below it. */
@@ -30,6 +37,7 @@ const WHITEOUT = 'trusted.overlay.whiteout';
 export class UpperReader implements Disposable {
   readonly #root: ByteString;
   readonly #live: boolean;
+  readonly #view: UpperView | undefined;
   readonly #deep = new DeepPaths();
 
   /**
@@ -39,6 +47,7 @@ export class UpperReader implements Disposable {
   constructor(root: ByteString, live = false) {
     this.#root = root;
     this.#live = live;
+    this.#view = readUpperView(root);
   }
 
   absolute(path: ByteString): ByteString {
@@ -64,6 +73,7 @@ export class UpperReader implements Disposable {
     let metacopy = false;
     let whiteout = kind === 'whiteout';
     let redirect: ByteString | undefined;
+    let marked: Ownership | undefined;
     const xattrs: Xattr[] = [];
     if (!whiteout) {
       for (const name of llistxattr(at)) {
@@ -71,6 +81,7 @@ export class UpperReader implements Disposable {
         else if (name === WHITEOUT) whiteout = kind === 'file' && status.size === 0n;
         else if (name === OPAQUE) opaque = lgetxattr(at, name)?.toString('latin1') === 'y';
         else if (name === REDIRECT) redirect = fromBuffer(lgetxattr(at, name) ?? Buffer.alloc(0));
+        else if (name === OWNER_MARK) marked = decodeOwner(lgetxattr(at, name));
         else if (name.startsWith('user.')) {
           const value = lgetxattr(at, name);
           if (value !== undefined) xattrs.push({ name: name as ByteString, value });
@@ -78,9 +89,12 @@ export class UpperReader implements Disposable {
       }
     }
     xattrs.sort((a, b) => (a.name < b.name ? -1 : 1));
+    const seen = { mode: Number(status.mode & 0o7777n), uid: Number(status.uid), gid: Number(status.gid) };
     return {
       kind: whiteout ? 'whiteout' : kind,
       status,
+      owner: this.#view === undefined ? seen : ownershipWithout(this.#view, viewedAs(kind), seen, marked),
+      ...(marked && { marked }),
       opaque,
       metacopy: metacopy && kind === 'file',
       redirect,
@@ -110,6 +124,11 @@ export class UpperReader implements Disposable {
   [Symbol.dispose](): void {
     this.#deep.close();
   }
+}
+
+/** Devices, sockets and FIFOs are as files are. */
+export function viewedAs(kind: UpperFile['kind']): Viewed {
+  return kind === 'directory' || kind === 'symlink' ? kind : 'file';
 }
 
 function kindOf(status: BigIntStats): UpperFile['kind'] {

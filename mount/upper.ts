@@ -226,6 +226,8 @@ class Walk {
     }
     // Its attributes are read with its data.
     const { xattrs: _, ...metadata } = metadataOf(file);
+    const { owner } = file;
+    const isSeen = BigInt(owner.mode) === (status.mode & 0o7777n) && BigInt(owner.uid) === status.uid;
     const [ctimeSeconds, ctimeNanos] = split(status.ctimeNs);
     const pending: PendingFile = {
       path,
@@ -233,6 +235,7 @@ class Walk {
       size: Number(status.size),
       from: this.#reader.absolute(path),
       identity: { inode: Number(status.ino), ctimeSeconds, ctimeNanos },
+      ...(!(isSeen && BigInt(owner.gid) === status.gid) && { owner }),
     };
     this.changes.push({ kind: 'read', file: link === undefined ? pending : { ...pending, link } });
   }
@@ -343,12 +346,10 @@ function noData(path: ByteString, from: ByteString | undefined): CorruptError {
 }
 
 /** Mode, owner, times and attributes, as an entry has them. */
-export function metadataOf({ status, xattrs }: UpperFile): Omit<DirectoryEntry, 'type' | 'path'> {
+export function metadataOf({ status, owner, xattrs }: UpperFile): Omit<DirectoryEntry, 'type' | 'path'> {
   const [mtimeSeconds, mtimeNanos] = split(status.mtimeNs);
   const metadata = {
-    mode: Number(status.mode & 0o7777n),
-    uid: Number(status.uid),
-    gid: Number(status.gid),
+    ...owner,
     mtimeSeconds,
     mtimeNanos,
   };

@@ -11,6 +11,8 @@ export interface PendingFile {
   readonly mtimeNanos: number;
   /** In bytes. */
   readonly size: number;
+  /** What the entry is to have instead of the file's own. */
+  readonly owner?: Readonly<Record<'mode' | 'uid' | 'gid', number>>;
   /** Absent: they are read from the file too. */
   readonly xattrs?: readonly Xattr[];
   /**

@@ -382,9 +382,7 @@ function putOf(
   const entry: FileEntry = {
     type: 'file',
     path: file.path,
-    mode: facts[FACT.mode]!,
-    uid: facts[FACT.uid]!,
-    gid: facts[FACT.gid]!,
+    ...(file.owner ?? { mode: facts[FACT.mode]!, uid: facts[FACT.uid]!, gid: facts[FACT.gid]! }),
     mtimeSeconds: facts[FACT.mtimeSeconds]!,
     mtimeNanos: facts[FACT.mtimeNanos]!,
     ...(xattrs !== undefined && xattrs.length > 0 && { xattrs }),

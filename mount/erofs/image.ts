@@ -4,6 +4,7 @@ import { open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { Entry } from '../../dataset/entry.ts';
 import { syncDirectory } from '../../system/atomic.ts';
+import type { View } from '../view.ts';
 import { BLOCK, UUID_BYTES } from './layout.ts';
 import { readBlock, Space, writeFully } from './space.ts';
 import { checkUuid, checkVolumeName, writeSuperblock } from './superblock.ts';
@@ -23,6 +24,8 @@ export interface ImageOptions {
    * Linux 6.4 and erofs-utils 1.7 or later read such images.
    */
   readonly xattrPrefixes?: boolean;
+  /** Owners and permissions to show instead of the entries'; each entry is marked with its own then (mount/owner-mark.ts). */
+  readonly view?: View | undefined;
   readonly signal?: AbortSignal;
 }
 
@@ -68,7 +71,10 @@ async function writeTo(
 ): Promise<ImageSummary> {
   const fd = openSync(file, 'wx+', 0o600);
   try {
-    const writer = new ImageWriter(new Space(fd), { xattrPrefixes: options.xattrPrefixes ?? true });
+    const writer = new ImageWriter(new Space(fd), {
+      xattrPrefixes: options.xattrPrefixes ?? true,
+      view: options.view,
+    });
     let entries = 0;
     for await (const batch of options.entries) {
       options.signal?.throwIfAborted();

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { type ByteString, textOf } from '../../dataset/byte-string.ts';
-import type { DirectoryEntry, Entry, FileEntry, SymlinkEntry } from '../../dataset/entry.ts';
+import type { DirectoryEntry, Entry, FileEntry, SymlinkEntry, Xattr } from '../../dataset/entry.ts';
 import { CorruptError, InvalidError } from '../../dataset/errors.ts';
+import { encodeOwner, OWNER_MARK } from '../owner-mark.ts';
+import { type Ownership, shownBy, type View, viewName } from '../view.ts';
 import { DirectoryBlocks } from './directory.ts';
 import { HardLinks } from './hard-links.ts';
 import { inodeBytes, setUint64, writeInode } from './inode.ts';
@@ -79,6 +81,10 @@ export class ImageWriter {
   readonly #blocks: Region;
   readonly #xattrs: Xattrs;
   readonly #links = new HardLinks();
+  readonly #view: View | undefined;
+  /** What the last entry was without the view, and the mark that tells it to whoever reads an upper layer. */
+  #marked: Ownership | undefined;
+  #mark: Xattr | undefined;
   readonly #stack: OpenDirectory[] = [];
   #depth = 0;
   #top: OpenDirectory | undefined;
@@ -91,8 +97,9 @@ export class ImageWriter {
   readonly #patch = new DataView(new ArrayBuffer(EXTENDED_BYTES));
   readonly #patchBytes = new Uint8Array(this.#patch.buffer);
 
-  constructor(space: Space, options: { xattrPrefixes: boolean }) {
+  constructor(space: Space, options: { xattrPrefixes: boolean; view?: View | undefined }) {
     this.#space = space;
+    this.#view = viewName(options.view) === '' ? undefined : options.view;
     this.#inodes = space.region();
     this.#blocks = space.region();
     this.#xattrs = new Xattrs(space.region(), options.xattrPrefixes);
@@ -124,9 +131,22 @@ export class ImageWriter {
     }
     parent.lastPath = path;
     checkNumbers(entry);
-    if (entry.type === 'file') this.#list(parent, path, nameAt, this.#file(entry), DIRENT_TYPE.file);
-    else if (entry.type === 'directory') this.#open(entry, nameAt);
-    else this.#list(parent, path, nameAt, this.#symlink(entry), DIRENT_TYPE.symlink);
+    const viewed = this.#viewed(entry);
+    if (viewed.type === 'file') this.#list(parent, path, nameAt, this.#file(viewed), DIRENT_TYPE.file);
+    else if (viewed.type === 'directory') this.#open(viewed, nameAt);
+    else this.#list(parent, path, nameAt, this.#symlink(viewed), DIRENT_TYPE.symlink);
+  }
+
+  /** The entry as the view shows it; what it was is noted for its mark. */
+  #viewed<Kind extends Entry>(entry: Kind): Kind {
+    if (this.#view === undefined) return entry;
+    const { mode, uid, gid } = entry;
+    const of = this.#marked;
+    if (of === undefined || of.mode !== mode || of.uid !== uid || of.gid !== gid) {
+      this.#marked = { mode, uid, gid };
+      this.#mark = { name: OWNER_MARK, value: encodeOwner(this.#marked) };
+    }
+    return { ...entry, ...shownBy(this.#view, entry.type, entry) };
   }
 
   /** Closes all directories and writes everything but the superblock's fields. */
@@ -182,7 +202,7 @@ export class ImageWriter {
     const { size } = entry;
     const chunkBits = Math.min(CHUNK_BITS_MAX, Math.max(0, bitsFor(size) - BLOCK_BITS));
     const chunks = Math.ceil(size / 2 ** (BLOCK_BITS + chunkBits));
-    const xattrs = this.#xattrs.plan(entry, true);
+    const xattrs = this.#xattrs.plan(entry, true, this.#mark);
     const length = inodeBytes(compact) + xattrs.bytes + chunks * CHUNK_INDEX_BYTES;
     const region = this.#inodes;
     const at = region.reserve(length, SLOT);
@@ -199,7 +219,7 @@ export class ImageWriter {
   /** A file or symlink with its data, which lies behind the inode when it is short. */
   #withData(entry: FileEntry | SymlinkEntry, compact: boolean, data: Buffer | undefined): number {
     const size = data?.length ?? 0;
-    const xattrs = this.#xattrs.plan(entry, false);
+    const xattrs = this.#xattrs.plan(entry, false, this.#mark);
     const head = inodeBytes(compact) + xattrs.bytes;
     const region = this.#inodes;
     if (size === 0 || head + size > INLINE_MAX) {
@@ -227,7 +247,7 @@ export class ImageWriter {
 
   #openRoot(entry: DirectoryEntry): void {
     checkNumbers(entry);
-    this.#open(entry, 0);
+    this.#open(this.#viewed(entry), 0);
     // The superblock has 16 bits for the root's number, so the root comes first, and its entries in blocks.
     if (this.#top!.nid === PENDING) this.#place(this.#top!);
     this.#rootNid = this.#top!.nid;
@@ -242,7 +262,7 @@ export class ImageWriter {
     directory.nameAt = nameAt;
     directory.lastPath = '';
     directory.subdirectories = 0;
-    directory.xattrs = this.#xattrs.plan(entry, false);
+    directory.xattrs = this.#xattrs.plan(entry, false, this.#mark);
     directory.nid = PENDING;
     directory.childParents.length = 0;
     directory.blocks.clear();

@@ -18,7 +18,12 @@ import {
 import type { Region } from './space.ts';
 import { xxh32 } from './xxh32.ts';
 
-const USER = 'user.';
+/** Names of ours: what is marked on every entry of a view. */
+const PREFIXES = [
+  { prefix: 'user.', index: XATTR_INDEX.user },
+  { prefix: 'trusted.', index: XATTR_INDEX.trusted },
+] as const;
+const USER = PREFIXES[0].prefix;
 const METACOPY = 'overlay.metacopy' as ByteString;
 const REDIRECT = 'overlay.redirect' as ByteString;
 /** `/`, two hex digits, `/`, 64 hex digits. */
@@ -29,6 +34,8 @@ const LONG_BYTES = 512;
 const SEEN_MAX = 4 << 20;
 const SEEN_OVERHEAD = 128;
 const NOT_SHARED = -1;
+/** Plans of marks that are kept; there are as many as owners and modes. */
+const MARKS_MAX = 4096;
 
 /** Where each of an inode's xattrs goes, and how much room they take. */
 export interface XattrPlan {
@@ -53,6 +60,8 @@ export class Xattrs {
   readonly #overlayBits: number;
   #metacopy = NOT_SHARED;
   #overlayPlan: XattrPlan = NO_XATTRS;
+  /** Of entries that have a mark, by `overlay` and its value. */
+  readonly #marked = new Map<string, XattrPlan>();
 
   constructor(region: Region, prefixed: boolean) {
     this.#region = region;
@@ -86,9 +95,10 @@ export class Xattrs {
   /**
    * The plan for an entry; with `overlay`, the two xattrs by which overlayfs finds a file's data are part of it. Writes those to
    * be shared that are not yet.
+   * @param mark a further xattr, in `trusted.`, of which many entries have the same value
    */
-  plan(entry: Entry, overlay: boolean): XattrPlan {
-    const base = overlay ? this.#overlayPlan : NO_XATTRS;
+  plan(entry: Entry, overlay: boolean, mark?: Xattr): XattrPlan {
+    const base = mark !== undefined ? this.#planMark(mark, overlay) : overlay ? this.#overlayPlan : NO_XATTRS;
     return entry.xattrs === undefined || entry.xattrs.length === 0 ? base : this.#planUser(entry, entry.xattrs, base);
   }
 
@@ -105,12 +115,28 @@ export class Xattrs {
     }
     if (id !== undefined) end = this.#writeRedirect(region, end, id);
     for (let index = 0; index < plan.inline.length; index += 1) {
-      const { name, value } = plan.inline[index]!;
-      const valueAt = writeEntry(region, end, XATTR_INDEX.user, name.slice(USER.length), value.length);
-      value.copy(region.bytes, valueAt);
-      end += entryBytes(name.length - USER.length, value.length);
+      end += writeXattr(region, end, plan.inline[index]!);
     }
     return end;
+  }
+
+  #planMark(mark: Xattr, overlay: boolean): XattrPlan {
+    const key = `${overlay ? 1 : 0}${mark.value.toString('latin1')}`;
+    const known = this.#marked.get(key);
+    if (known !== undefined) return known;
+    const base = overlay ? this.#overlayPlan : NO_XATTRS;
+    const id = this.#share(mark);
+    const { index, rest } = split(mark.name);
+    const inline = id === NOT_SHARED ? [mark] : [];
+    const plan: XattrPlan = {
+      bytes: Math.max(base.bytes, XATTR_HEADER_BYTES) + (id === NOT_SHARED ? xattrBytes(mark) : 4),
+      filterBits: base.filterBits | filterBit(index, rest),
+      shared: id === NOT_SHARED ? base.shared : [...base.shared, id],
+      inline,
+    };
+    if (this.#marked.size >= MARKS_MAX) this.#marked.clear();
+    this.#marked.set(key, plan);
+    return plan;
   }
 
   #writeRedirect(region: Region, at: number, id: string): number {
@@ -156,7 +182,7 @@ export class Xattrs {
       else shared.push(id);
     }
     bytes += (shared.length - base.shared.length) * 4;
-    for (const { name, value } of inline) bytes += entryBytes(name.length - USER.length, value.length);
+    for (const xattr of inline) bytes += xattrBytes(xattr);
     if (bytes > XATTR_BODY_MAX) {
       throw new InvalidError(
         `${textOf(entry.path)}: its extended attributes take ${bytes} bytes; an image holds ${XATTR_BODY_MAX} for one file, ` +
@@ -164,7 +190,7 @@ export class Xattrs {
         { facts: { path: textOf(entry.path), bytes, limit: XATTR_BODY_MAX } },
       );
     }
-    return { bytes, filterBits, shared, inline };
+    return { bytes, filterBits, shared, inline: [...base.inline, ...inline] };
   }
 
   #filterBit(name: ByteString): number {
@@ -177,7 +203,7 @@ export class Xattrs {
   }
 
   #isToShare(xattr: Xattr): boolean {
-    if (entryBytes(xattr.name.length - USER.length, xattr.value.length) >= LONG_BYTES) return true;
+    if (xattrBytes(xattr) >= LONG_BYTES) return true;
     const key = keyOf(xattr);
     if (this.#seen.has(key)) return true;
     this.#remember(key, NOT_SHARED);
@@ -188,11 +214,10 @@ export class Xattrs {
     const key = keyOf(xattr);
     const known = this.#seen.get(key);
     if (known !== undefined && known !== NOT_SHARED) return known;
-    const at = this.#region.reserve(entryBytes(xattr.name.length - USER.length, xattr.value.length), 4);
+    const at = this.#region.reserve(xattrBytes(xattr), 4);
     const id = (this.#region.start + at) / 4;
     if (id >= TWO_32) return NOT_SHARED;
-    const valueAt = writeEntry(this.#region, at, XATTR_INDEX.user, xattr.name.slice(USER.length), xattr.value.length);
-    xattr.value.copy(this.#region.bytes, valueAt);
+    writeXattr(this.#region, at, xattr);
     if (known === undefined) this.#remember(key, id);
     else this.#seen.set(key, id);
     return id;
@@ -212,6 +237,24 @@ export class Xattrs {
 /** Room for one entry: its header, name and value, up to a multiple of 4. */
 export function entryBytes(nameBytes: number, valueBytes: number): number {
   return (XATTR_ENTRY_BYTES + nameBytes + valueBytes + 3) & ~3;
+}
+
+function xattrBytes({ name, value }: Xattr): number {
+  return entryBytes(split(name).rest.length, value.length);
+}
+
+/** An xattr's name as an image has it. */
+function split(name: ByteString): { readonly index: number; readonly rest: ByteString } {
+  const { prefix, index } = PREFIXES.find((one) => name.startsWith(one.prefix))!;
+  return { index, rest: name.slice(prefix.length) as ByteString };
+}
+
+/** Returns how many bytes it takes. */
+function writeXattr(region: Region, at: number, xattr: Xattr): number {
+  const { index, rest } = split(xattr.name);
+  const valueAt = writeEntry(region, at, index, rest, xattr.value.length);
+  xattr.value.copy(region.bytes, valueAt);
+  return xattrBytes(xattr);
 }
 
 /** The bit of the name filter that stands for this name (without its index's prefix). */
