@@ -11,11 +11,14 @@ export interface CsiClient {
   close(): void;
 }
 
+/** A server that is started again is looked for at once, not after a second. */
+const eager = { 'grpc.initial_reconnect_backoff_ms': 20, 'grpc.max_reconnect_backoff_ms': 100 };
+
 /** Connects to the server that listens on `path`. */
 export function connectCsi(path: string): CsiClient {
   const protocol = loadProtocol();
   const clients = (['Identity', 'Controller', 'Node'] as ServiceName[]).map(
-    (name) => new protocol[name](`unix:${path}`, credentials.createInsecure()),
+    (name) => new protocol[name](`unix:${path}`, credentials.createInsecure(), eager),
   );
   const call = (method: string, request: object = {}) =>
     new Promise((resolve, reject) => {
