@@ -36,6 +36,8 @@ import { faultPoint } from '../system/fault.ts';
 import { attachLoop, backingFile, isDirectIo, loopDevicesOf } from './loop.ts';
 import { type MountRecord, mountAt } from './mount-table.ts';
 import { runTool } from './run-tool.ts';
+import { showUpper } from './show-upper.ts';
+import type { View } from './view.ts';
 
 /** mkfs.xfs makes no smaller filesystem: 300 MiB, of which the log takes 64. */
 export const MIN_WORKSPACE_BYTES = 300 * 2 ** 20;
@@ -119,6 +121,8 @@ export interface WorkspaceMountOptions {
   readonly at: string;
   /** The root of the version below: the workspace's root has its mode, owner, time and attributes, until it is changed. */
   readonly root: DirectoryEntry;
+  /** Owners and permissions that the image below shows. */
+  readonly view?: View | undefined;
 }
 
 export interface MountedWorkspace {
@@ -133,7 +137,19 @@ export interface MountedWorkspace {
  * Mounting the same file there again changes nothing. Where an old mount of the file is still in use (it was detached while a
  * process had files open), this is a second sight of the same filesystem, never a second filesystem on one file.
  */
-export async function mountWorkspace({ file, at, root }: WorkspaceMountOptions): Promise<MountedWorkspace> {
+export async function mountWorkspace({ file, at, root, view }: WorkspaceMountOptions): Promise<MountedWorkspace> {
+  await mountWorkspaceFile({ file, at });
+  await growToFile(at);
+  const upper = join(at, 'upper');
+  const work = join(at, 'work');
+  if (!existsSync(upper)) prepareUpper(upper, root);
+  await showUpper({ upper, view, root });
+  mkdirSync(work, { recursive: true, mode: 0o700 });
+  return { upper, work, directIo: isDirect(at) };
+}
+
+/** The first step of `mountWorkspace`, for who needs no more than the files: nothing is prepared in it. */
+export async function mountWorkspaceFile({ file, at }: Pick<WorkspaceMountOptions, 'file' | 'at'>): Promise<void> {
   const existing = mountAt(realpathSync(at));
   if (existing && !isOn(existing, file)) {
     throw new ConflictError(
@@ -144,21 +160,47 @@ export async function mountWorkspace({ file, at, root }: WorkspaceMountOptions):
     );
   }
   if (!existing) await mountXfs(file, at);
-  await growToFile(at);
-  const upper = join(at, 'upper');
-  const work = join(at, 'work');
-  if (!existsSync(upper)) prepareUpper(upper, root);
-  mkdirSync(work, { recursive: true, mode: 0o700 });
-  return { upper, work, directIo: isDirect(at) };
+  else if (isReadOnly(existing)) await remount(at, 0);
+}
+
+/**
+ * Sees to it that nobody can write to a mounted workspace any more, by whatever mount of it, until it is mounted again.
+ * @returns false, and changes nothing, while somebody has a file open for writing
+ */
+export async function closeWorkspace(at: string): Promise<boolean> {
+  try {
+    await remount(at, MS.readOnly);
+    return true;
+  } catch (error) {
+    if (isErrno(error, 'EBUSY')) return false;
+    throw error;
+  }
+}
+
+const MOUNT_FLAGS = MS.noSuid | MS.noDev | MS.noAtime;
+
+async function remount(at: string, flags: number): Promise<void> {
+  await mountAsync({ source: 'none', target: at, flags: MS.remount | MOUNT_FLAGS | flags });
+}
+
+function isReadOnly({ options, attributes }: MountRecord): boolean {
+  return attributes.includes('ro') || options.split(',').includes('ro');
 }
 
 async function mountXfs(file: string, at: string): Promise<void> {
-  const flags = MS.noSuid | MS.noDev | MS.noAtime;
+  const flags = MOUNT_FLAGS;
   // discard: what is deleted inside is a hole in the file again.
   const data = 'discard';
   const [used] = loopDevicesOf(file);
   if (used !== undefined) {
-    await mountAsync({ source: used, target: at, type: 'xfs', flags, data });
+    try {
+      await mountAsync({ source: used, target: at, type: 'xfs', flags, data });
+    } catch (error) {
+      if (!isErrno(error, 'EBUSY')) throw error;
+      // It is read-only, as the last save left it.
+      await mountAsync({ source: used, target: at, type: 'xfs', flags: flags | MS.readOnly, data });
+      await remount(at, 0);
+    }
     return;
   }
   using loop = await attachLoop({ file, readOnly: false, directIo: true, blockSize: SECTOR });

@@ -6,6 +6,7 @@ import type { Content } from '../../dataset/entry.ts';
 import { ConflictError, CorruptError, isErrno } from '../../dataset/errors.ts';
 import type { Version } from '../../dataset/version.ts';
 import { syncfs } from '../../system/calls.ts';
+import { faultPoint } from '../../system/fault.ts';
 import { baseTree } from '../base-tree.ts';
 import { mountAt } from '../mount-table.ts';
 import { cloneNames, cloneUnfrozen, mountClone } from '../snapshot.ts';
@@ -34,6 +35,8 @@ export interface SaveOptions {
     CommitOptions,
     'repository' | 'dataset' | 'author' | 'message' | 'meta' | 'parents' | 'pool' | 'onProgress'
   >;
+  /** Nobody can write to the workspace until this is over: it is read itself, and not a clone of it. */
+  readonly still?: boolean;
   readonly onSkip?: UpperOptions['onSkip'];
   readonly signal?: AbortSignal;
 }
@@ -72,7 +75,7 @@ const nothing = { cloneMilliseconds: 0, pauseMilliseconds: 0, inodesSeen: 0, fil
  * written: each is one that was there, but not all of one moment, and one that never rests is left as it was last.
  */
 export async function saveWorkspace(options: SaveOptions): Promise<SaveResult> {
-  const { place, lower, last, index, signal } = options;
+  const { place, lower, last, index, still = false, signal } = options;
   const filesystem = openSync(place.at, 'r');
   try {
     await syncfs(filesystem);
@@ -86,7 +89,8 @@ export async function saveWorkspace(options: SaveOptions): Promise<SaveResult> {
     try {
       const cut = BigInt(Date.now()) * 1_000_000n;
       const started = performance.now();
-      const cloned = await cloneUnfrozen({ ...place, clone, signal });
+      const cloned = still ? undefined : await cloneUnfrozen({ ...place, clone, signal });
+      faultPoint('save.cloned');
       const cloneMilliseconds = performance.now() - started;
       const pauseMilliseconds = cloned?.pauseMilliseconds ?? 0;
       // After the cut, so that it tells at least of what is in the clone.
@@ -102,12 +106,26 @@ export async function saveWorkspace(options: SaveOptions): Promise<SaveResult> {
         mkdirSync(at, { mode: 0o700 });
         upper = await mountClone({ clone, at });
       }
-      const save = new Save(options, { upper: bytesOf(upper), live: cloned === undefined, cut, logged });
+      const save = new Save(options, { upper: bytesOf(upper), live: cloned === undefined && !still, cut, logged });
       return { ...(await save.run(found)), ...about };
     } finally {
       await unmountAndRemove(at);
       rmSync(clone, { force: true });
     }
+  } finally {
+    closeSync(filesystem);
+  }
+}
+
+/**
+ * Where the log of a mounted workspace ends once all that was done is in it; as long as that is so, nothing was done. Undefined where the kernel
+ * does not tell.
+ */
+export async function loggedUntil(at: string): Promise<string | undefined> {
+  const filesystem = openSync(at, 'r');
+  try {
+    await syncfs(filesystem);
+    return endOfLog(at);
   } finally {
     closeSync(filesystem);
   }
