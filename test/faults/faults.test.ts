@@ -1,0 +1,68 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFailed } from 'vitest';
+import { FAULT_POINTS, type FaultPoint } from '../../system/fault.ts';
+import { canMount } from '../support/privilege.ts';
+import { ephemeralLife, type Life, recordLife, savedLife, stagedLife } from './lives.ts';
+import { createFaultWorld, type FaultWorld } from './world.ts';
+
+/** The life that passes a point, by what its name begins with. */
+const lives: Readonly<Record<string, Life>> = {
+  create: recordLife,
+  delete: recordLife,
+  modify: recordLife,
+  expand: recordLife,
+  stage: stagedLife,
+  publish: stagedLife,
+  unpublish: stagedLife,
+  unstage: stagedLife,
+  grow: stagedLife,
+  save: savedLife,
+  ephemeral: ephemeralLife,
+};
+
+const lifeOf = (point: FaultPoint): Life => {
+  const life = lives[point.slice(0, point.indexOf('.'))];
+  if (life === undefined) throw new Error(`no life passes ${point}: add one to lives.ts`);
+  return life;
+};
+
+describe.skipIf(!canMount)('a plugin that is killed between two effects', () => {
+  let world: FaultWorld;
+
+  let isSpoiled = false;
+
+  beforeAll(async () => {
+    world = await createFaultWorld({});
+  });
+  // What a life that failed has left is no fault of the next.
+  beforeEach(async () => {
+    if (!isSpoiled) return;
+    isSpoiled = false;
+    await world.close();
+    world = await createFaultWorld({});
+  });
+  afterAll(() => world?.close());
+
+  it.each(FAULT_POINTS)('after %s: repeating the calls mends it, and leaves nothing', async (point) => {
+    onTestFailed(() => {
+      isSpoiled = true;
+      console.error(world.logSince());
+    });
+    world.arm(point);
+    await lifeOf(point)(world, `killed at ${point}`);
+    const death = world.disarm();
+    expect(death, 'no process passed the point').toMatchObject({ point });
+    expect(world.ends).toEqual(death?.isDaemon ? ['SIGKILL'] : []);
+    expect(isThere(death!.pid)).toBe(false);
+    await expect.poll(() => world.node.leftovers()).toEqual([]);
+    expect(await world.cluster.leftovers()).toEqual([]);
+  });
+});
+
+function isThere(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
