@@ -1,0 +1,319 @@
+import type { Digest } from '../dataset/digest.ts';
+import { ConflictError, InvalidError, LarderError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
+import type { Repository } from '../dataset/repository.ts';
+import type { Holder } from '../dataset/volume-terms.ts';
+import { faultPoint } from '../system/fault.ts';
+import type { Asks } from './asks.ts';
+import type { NodeObserver } from './nodes.ts';
+import { RecordStore, type Stored } from './record-store.ts';
+import {
+  type GroupCut,
+  newId,
+  type Snapshot,
+  type SnapshotAbout,
+  type SnapshotRecord,
+  snapshotOf,
+  snapshotRecords,
+  snapshotSlot,
+} from './snapshot.ts';
+import { describedVersion, nameVersion } from './snapshot-names.ts';
+import { readSnapshotParameters } from './snapshot-parameters.ts';
+import type { Volume } from './volume.ts';
+import { readVolume } from './volume-store.ts';
+import { PageError } from './volumes.ts';
+
+export interface SnapshotRequest {
+  readonly name: string;
+  /** The volume's id. */
+  readonly source: string;
+  /** `message`, `author`, `tag`, `branch`. */
+  readonly parameters?: Readonly<Record<string, string>>;
+  /** Metadata of the version. */
+  readonly meta?: Readonly<Record<string, string>>;
+}
+
+/** What snapshots are made with. */
+export interface SnapshotContext {
+  readonly asks: Asks;
+  readonly nodes: Pick<NodeObserver, 'look'>;
+  readonly signal?: AbortSignal;
+}
+
+export interface SnapshotPage {
+  readonly snapshots: readonly Snapshot[];
+  /** Where the next page starts; absent on the last one. */
+  readonly next?: string;
+}
+
+/** Snapshots on one page where the caller sets no limit. */
+const PAGE_LIMIT = 2000;
+/** How often something is tried anew that was overtaken by others. */
+const ATTEMPTS = 8;
+
+export function snapshotStore(repository: Repository): RecordStore<SnapshotRecord> {
+  return new RecordStore(repository, snapshotRecords);
+}
+
+/**
+ * Makes a snapshot of a volume, or finds the one that was made under this name. Of a workspace that a node holds, the node clones it now; the
+ * snapshot is ready when the clone's content is in the repository. Of any other volume, its content is there, and the snapshot is ready.
+ * Errors: NotFoundError for the volume; ConflictError where the name has another snapshot; InvalidError for the parameters; UnavailableError
+ * where the node cannot be asked, which may be tried again and finds what was done.
+ */
+export async function createSnapshot(
+  repository: Repository,
+  request: SnapshotRequest,
+  context: SnapshotContext,
+): Promise<Snapshot> {
+  const { name, source, meta } = request;
+  const about: SnapshotAbout = { ...readSnapshotParameters(request.parameters), ...(meta !== undefined && { meta }) };
+  if (name === '') throw new InvalidError('a snapshot must have a name');
+  const store = snapshotStore(repository);
+  for (let attempt = 1; ; attempt++) {
+    context.signal?.throwIfAborted();
+    const found = await store.at(snapshotSlot(name), context.signal);
+    if (found !== undefined) refuseOther(found.record, request);
+    const made = found && snapshotOf(found.record);
+    if (made !== undefined) return await withOutlook(found!.record, made, context);
+    try {
+      const created = await tryCreate(repository, { name, source, about }, found, context);
+      if (created !== undefined) return created;
+    } catch (error) {
+      // What its volume had when it was read is collected: it has something else by now.
+      if (!isOvertaken(error)) throw error;
+    }
+    if (attempt >= ATTEMPTS)
+      throw new UnavailableError(`volume ${JSON.stringify(source)} goes from node to node all the time: try again`, {
+        facts: { volume: source },
+      });
+  }
+}
+
+/** One try; undefined where somebody was faster, or the volume is elsewhere by now. */
+async function tryCreate(
+  repository: Repository,
+  what: { readonly name: string; readonly source: string; readonly about: SnapshotAbout },
+  found: Stored<SnapshotRecord> | undefined,
+  context: SnapshotContext,
+): Promise<Snapshot | undefined> {
+  const store = snapshotStore(repository);
+  const volume = await readVolume(repository, what.source);
+  const holder = await liveHolder(volume, context.nodes);
+  const id = found?.record.id ?? newId(snapshotSlot(what.name));
+  const begun = begunRecord(id, what.name, volume, what.about);
+  if (holder === undefined) {
+    const record = await storedRecord(repository, volume, begun);
+    const made = await recorded(store, found, record);
+    return made && snapshotOf(made);
+  }
+  if (holder.unsaved) {
+    // It is not written to any more: what its node saves is its content.
+    await context.asks.ask(holder.node, { kind: 'save-now', volume: volume.id }, context);
+    return undefined;
+  }
+  if (found === undefined && !(await recorded(store, undefined, begun))) return undefined;
+  faultPoint('snapshot.recorded');
+  const answer = await context.asks.ask(holder.node, { kind: 'cut', snapshot: id, volume: volume.id }, context);
+  faultPoint('snapshot.asked');
+  if (answer.kind !== 'cut') return undefined;
+  const cut = answer.cuts.find(({ snapshot }) => snapshot === id);
+  if (cut === undefined) throw new UnavailableError(`node ${holder.node} did not cut snapshot ${id}: try again`);
+  const { snapshot: _, ...clone } = cut;
+  const { node, instance } = holder;
+  return snapshotOf(await confirmCut(store, id, { ...clone, node, instance }));
+}
+
+/** Writes a record in the place of what was found; undefined where somebody was faster. */
+export async function recorded(
+  store: RecordStore<SnapshotRecord>,
+  found: Stored<SnapshotRecord> | undefined,
+  record: SnapshotRecord,
+): Promise<SnapshotRecord | undefined> {
+  try {
+    if (found === undefined) return (await store.add(record)) ? record : undefined;
+    return await store.change(record.id, (now) => (now.created === undefined ? record : undefined));
+  } catch (error) {
+    // Deleted meanwhile, or its volume's version moved on and was collected.
+    if (error instanceof NotFoundError) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * From here on the clone is the snapshot, and its node makes its content durable. A record that names another already stays as it is.
+ */
+export async function confirmCut(
+  store: RecordStore<SnapshotRecord>,
+  id: string,
+  { created, ...clone }: Extract<GroupCut, { readonly cut: string }> & { readonly created: string },
+): Promise<SnapshotRecord> {
+  return await store.change(id, (now) => (now.created === undefined ? { ...now, ...clone, created } : undefined));
+}
+
+/** A record of a snapshot that is not cut yet: it keeps what its changes are changes to. */
+export function begunRecord(
+  id: string,
+  name: string,
+  volume: Volume,
+  about: SnapshotAbout,
+  group?: string,
+): SnapshotRecord {
+  const { version, lower, kind, dataset, capacityBytes } = volume;
+  return {
+    id,
+    name,
+    source: volume.id,
+    volumeName: volume.name,
+    kind,
+    dataset,
+    version,
+    ...(lower !== undefined && { lower }),
+    capacityBytes,
+    ready: false,
+    ...(group !== undefined && { group }),
+    about,
+  };
+}
+
+/** A record of a snapshot whose content is what its volume's record tells. */
+export async function storedRecord(
+  repository: Repository,
+  volume: Volume,
+  begun: SnapshotRecord,
+): Promise<SnapshotRecord> {
+  const { about, dataset } = begun;
+  let version: Digest = volume.version;
+  const isOwn = volume.kind === 'workspace' && version !== volume.base;
+  if (isOwn && (about.message !== undefined || about.author !== undefined || about.meta !== undefined))
+    version = await describedVersion(repository, version, about);
+  await nameVersion(repository, dataset, version, about);
+  const { lower: _, ...rest } = begun;
+  return { ...rest, version, ready: true, created: new Date().toISOString() };
+}
+
+/** The node that a workspace's latest changes are on, if it gives signs of life. */
+export async function liveHolder(volume: Volume, nodes: Pick<NodeObserver, 'look'>): Promise<Holder | undefined> {
+  const { holder } = volume;
+  return holder !== undefined && (await nodes.look(holder)) > 0 ? holder : undefined;
+}
+
+/** That its content is on a node that is gone is worth to be said. */
+async function withOutlook(record: SnapshotRecord, snapshot: Snapshot, { nodes }: SnapshotContext): Promise<Snapshot> {
+  const { ready, node, instance, failure } = record;
+  if (ready || failure !== undefined || node === undefined || instance === undefined) return snapshot;
+  if ((await nodes.look({ node, instance })) > 0) return snapshot;
+  return {
+    ...snapshot,
+    failure: `node ${node}, which has the snapshot's content, gives no signs of life: it goes on when that comes back`,
+  };
+}
+
+function refuseOther(record: SnapshotRecord, { name, source }: SnapshotRequest): void {
+  if (record.source === source) return;
+  throw new ConflictError(
+    `snapshot ${JSON.stringify(name)} exists (${record.id}), of volume ${record.source}, not ${source}: choose another name, or delete it first`,
+    { facts: { snapshot: record.id, name } },
+  );
+}
+
+/** Errors: NotFoundError. */
+export async function readSnapshot(repository: Repository, id: string): Promise<Snapshot> {
+  const store = snapshotStore(repository);
+  const snapshot = snapshotOf(await store.read(id));
+  if (snapshot === undefined) throw store.none(id);
+  return snapshot;
+}
+
+/**
+ * Removes a snapshot's record; that there is none is no error. What was restored from it stays.
+ * Errors: InvalidError where it is a member of a group.
+ */
+export async function deleteSnapshot(repository: Repository, id: string): Promise<void> {
+  const store = snapshotStore(repository);
+  const found = await store.find(id);
+  if (found?.record.group !== undefined)
+    throw new InvalidError(
+      `snapshot ${JSON.stringify(id)} is a member of the group ${found.record.group}: delete that, with all of its members`,
+      { facts: { snapshot: id, group: found.record.group } },
+    );
+  await removeSnapshot(store, id);
+}
+
+export async function removeSnapshot(store: RecordStore<SnapshotRecord>, id: string): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    const found = await store.find(id);
+    if (found === undefined) return;
+    try {
+      await store.remove(found);
+      faultPoint('snapshot.record-removed');
+      return;
+    } catch (error) {
+      if (!(error instanceof ConflictError) || attempt >= ATTEMPTS) throw error;
+    }
+  }
+}
+
+/**
+ * Snapshots in the order of their ids, from after `page.after` on: an earlier page's `next`. Of an id or a volume that there is not, none.
+ * Errors: PageError where `after` is no page's end.
+ */
+export async function listSnapshots(
+  repository: Repository,
+  page: { readonly id?: string; readonly source?: string; readonly after?: string; readonly limit?: number } = {},
+): Promise<SnapshotPage> {
+  const { id, source, after, limit = PAGE_LIMIT } = page;
+  if (after !== undefined && !snapshotRecords.isSlot(after))
+    throw new PageError(`no page of snapshots starts at ${JSON.stringify(after)}: list from the start`);
+  const store = snapshotStore(repository);
+  if (id !== undefined) {
+    const found = await store.find(id);
+    const snapshot = found && snapshotOf(found.record);
+    const isWanted = snapshot !== undefined && (source === undefined || snapshot.source === source);
+    return { snapshots: isWanted ? [snapshot] : [] };
+  }
+  const snapshots: Snapshot[] = [];
+  let last: string | undefined;
+  for await (const { record, slot } of store.all({ ...(after !== undefined && { after }) })) {
+    const snapshot = snapshotOf(record);
+    if (snapshot === undefined || (source !== undefined && snapshot.source !== source)) continue;
+    // One more than fits tells that there is a next page.
+    if (snapshots.length === limit) return { snapshots, next: last as string };
+    snapshots.push(snapshot);
+    last = slot;
+  }
+  return { snapshots };
+}
+
+/**
+ * Saves a workspace that a live node holds, so that its record has what was written up to now: before it is cloned.
+ * @returns the record as it is afterwards
+ * Errors: NotFoundError; UnavailableError where the node does not answer in time.
+ */
+export async function saveFirst(repository: Repository, id: string, context: SnapshotContext): Promise<Volume> {
+  for (let attempt = 1; ; attempt++) {
+    const volume = await readVolume(repository, id);
+    const holder = await liveHolder(volume, context.nodes);
+    if (holder === undefined) return volume;
+    const answer = await context.asks.ask(holder.node, { kind: 'save-now', volume: id }, context);
+    if (answer.kind === 'saved') return await readVolume(repository, id);
+    if (attempt >= ATTEMPTS)
+      throw new UnavailableError(`volume ${JSON.stringify(id)} goes from node to node all the time: try again`, {
+        facts: { volume: id },
+      });
+  }
+}
+
+/** Errors: UnavailableError where its content is not in the repository yet. */
+export function contentOf(snapshot: Snapshot): { readonly dataset: string; readonly version: Digest } {
+  const { id, dataset, version, failure } = snapshot;
+  if (version !== undefined) return { dataset, version };
+  throw new UnavailableError(
+    `snapshot ${JSON.stringify(id)} is not ready: ${failure ?? `node ${snapshot.node} is still sending its content to the repository, try again later`}`,
+    { facts: { snapshot: id } },
+  );
+}
+
+/** Whether a version that was to be kept is gone. */
+export function isOvertaken(error: unknown): boolean {
+  return error instanceof LarderError && error.kind === 'not-found' && error.facts.version !== undefined;
+}
