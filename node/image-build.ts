@@ -10,6 +10,8 @@ import { CorruptError, isErrno, UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { fromThreadError, toThreadError } from '../dataset/threads/thread-error.ts';
 import { readVersion } from '../dataset/version.ts';
+import { type View, viewName } from '../mount/view.ts';
+import type { ImageFiles } from './image-files.ts';
 import type { ImageAnswer, ImageOrder } from './image-process.ts';
 
 /** What a node makes of a manifest, once: the tree as an EROFS image, and where its contents stand in the manifest. */
@@ -29,9 +31,24 @@ const LEAST_BYTES = 64 * 1024;
 const READ_LIMIT = 64 * 2 ** 20;
 
 export interface EnsureImageOptions {
+  /** Owners and permissions that the image shows. */
+  readonly view?: View | undefined;
   /** Takes room for what is made. */
   readonly making?: Making;
   readonly signal?: AbortSignal | undefined;
+}
+
+/** What a manifest's image is called, by what it shows: a manifest has one image for each view of it, and one stage map. */
+export function imageName(root: Digest, view: View | undefined): string {
+  const name = viewName(view);
+  return name === '' ? root : `${root}.${name}`;
+}
+
+/** Removes the images of a manifest, whatever they show, and its stage map. */
+export function removeImages(directory: string, root: Digest): void {
+  for (const name of readdirSync(directory)) {
+    if (name.startsWith(`${root}.`)) rmSync(join(directory, name), { force: true });
+  }
 }
 
 /**
@@ -41,21 +58,22 @@ export interface EnsureImageOptions {
 export async function ensureImage(
   directory: string,
   version: { readonly repository: Repository; readonly version: Digest; readonly root: Digest },
-  { making = (_what, _bytes, make) => make(), signal }: EnsureImageOptions = {},
+  { view, making = (_what, _bytes, make) => make(), signal }: EnsureImageOptions = {},
 ): Promise<VersionImage> {
   const { repository, root } = version;
-  const file = join(directory, `${root}.erofs`);
+  const file = join(directory, `${imageName(root, view)}.erofs`);
   const mapFile = join(directory, `${root}.map`);
-  const map = existsSync(file) ? readStageMap(mapFile, root) : undefined;
-  if (map !== undefined) return { file, map };
+  const map = readStageMap(mapFile, root);
+  if (map !== undefined && existsSync(file)) return { file, map };
 
   const { entries } = await readVersion(repository, version.version, signal);
+  const build: ImageFiles = { repository, root, view, file, mapFile: map === undefined ? mapFile : undefined, signal };
   await making(`the image of version ${version.version}`, LEAST_BYTES + entries * ENTRY_BYTES, async () => {
-    if (entries > SMALL) return await buildApart({ repository, root, file, mapFile, signal });
+    if (entries > SMALL) return await buildApart(build);
     const { buildImage } = await import('./image-files.ts');
-    await buildImage({ repository, root, file, mapFile, signal });
+    await buildImage(build);
   });
-  return { file, map: loadStageMap(mapFile, root) };
+  return { file, map: map ?? loadStageMap(mapFile, root) };
 }
 
 /** Undefined where there is none, or one that is damaged or of an older format. */
@@ -68,16 +86,8 @@ export function readStageMap(file: string, root: Digest): StageMap | undefined {
   }
 }
 
-interface Build {
-  readonly repository: Repository;
-  readonly root: Digest;
-  readonly file: string;
-  readonly mapFile: string;
-  readonly signal: AbortSignal | undefined;
-}
-
 /** In a process of its own: what a thread had freed would stay with this one. */
-async function buildApart({ repository, signal, ...files }: Build): Promise<void> {
+async function buildApart({ repository, signal, ...files }: ImageFiles): Promise<void> {
   signal?.throwIfAborted();
   const stopping = new AbortController();
   const kept = getCompileCacheDir();
@@ -126,7 +136,7 @@ async function buildApart({ repository, signal, ...files }: Build): Promise<void
   } finally {
     signal?.removeEventListener('abort', stop);
     stopping.abort();
-    if (signal?.aborted) removeTemporaries(files.file, files.mapFile);
+    if (signal?.aborted) removeTemporaries(files.file, ...(files.mapFile === undefined ? [] : [files.mapFile]));
   }
 }
 

@@ -3,16 +3,13 @@ import { once } from 'node:events';
 import type { Bucket, GetOptions } from '../dataset/bucket/bucket.ts';
 import type { Digest } from '../dataset/digest.ts';
 import { fromThreadError, type ThreadError, toThreadError } from '../dataset/threads/thread-error.ts';
-import { buildImage } from './image-files.ts';
+import { buildImage, type ImageFiles } from './image-files.ts';
 
 /** From the daemon: the order, which comes first, and what was read. */
 export type ImageOrder =
-  | {
+  | (Omit<ImageFiles, 'repository' | 'signal'> & {
       readonly repository: { readonly id: string; readonly location: string };
-      readonly root: Digest;
-      readonly file: string;
-      readonly mapFile: string;
-    }
+    })
   | { readonly read: number; readonly bytes: Uint8Array }
   | { readonly read: number; readonly error: ThreadError };
 

@@ -1,5 +1,8 @@
 import type { Digest } from '../dataset/digest.ts';
 import { ConflictError } from '../dataset/errors.ts';
+import type { View } from '../mount/view.ts';
+
+export type { View } from '../mount/view.ts';
 
 /**
  * What one node does with volumes, apart from the protocol that asks for it. Every call may be repeated: repeated with the same
@@ -89,19 +92,6 @@ export interface StageRequest {
   readonly autosave?: number;
   /** Absolute. */
   readonly stagingPath: string;
-}
-
-/** Owners and permissions that a volume shows instead of the dataset's. */
-export interface View {
-  readonly uid?: number;
-  readonly gid?: number;
-  /** Permissions of all directories, 0 to 0o777; files have the same, executable only where the dataset says so. */
-  readonly mode?: number;
-  /**
-   * Files belong to this group (which counts instead of `gid`), and it may do with them what their owner may: a pod's `fsGroup`. New files of
-   * a workspace belong to it too.
-   */
-  readonly mountGroup?: number;
 }
 
 /** What is known of a volume that is staged, without its repository. */

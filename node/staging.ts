@@ -8,7 +8,8 @@ import type { Digest } from '../dataset/digest.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { mountImage } from '../mount/image-mount.ts';
 import { unmountAndRemove } from '../mount/unmount.ts';
-import { ensureImage } from './image-build.ts';
+import type { View } from '../mount/view.ts';
+import { ensureImage, imageName, removeImages } from './image-build.ts';
 import type { RuntimePaths } from './paths.ts';
 import { createSerial } from './serial.ts';
 import type { StageMaps } from './stage-maps.ts';
@@ -21,6 +22,8 @@ export interface VersionToStage {
 
 export interface VersionToMount extends VersionToStage {
   readonly dataset: string;
+  /** Owners and permissions that the image shows. */
+  readonly view?: View | undefined;
 }
 
 /** The versions that this node has staged: their images mounted, and their contents known to the hydrator. */
@@ -46,7 +49,8 @@ export interface StagedVersions {
 interface Staged {
   readonly source: StagedSource;
   readonly registration: Registration;
-  readonly users: Set<string>;
+  /** Volumes, and what each one's image shows and where it is mounted. */
+  readonly users: Map<string, { readonly view: View | undefined; readonly at: string }>;
 }
 
 const EROFS_SUPER_MAGIC = 0xe0f5e1e2;
@@ -72,44 +76,48 @@ export function createStagedVersions({
   const staged = new Map<string, Staged>();
   const expected = new Map<string, Digest>();
   const serial = createSerial();
-  const mountPointOf = (root: Digest) => join(paths.images, root);
+  const mountPointOf = (root: Digest, view: View | undefined) => join(paths.images, imageName(root, view));
 
-  const mountOnce = async (file: string, root: Digest) => {
-    const at = mountPointOf(root);
+  const mountOnce = async (file: string, at: string) => {
     mkdirSync(at, { recursive: true, mode: 0o700 });
     if (statfsSync(at).type !== EROFS_SUPER_MAGIC) await mountImage({ file, at });
     return at;
   };
 
-  const imageOf = async (version: VersionToStage, signal?: AbortSignal) => {
-    const { file, map } = await ensureImage(cache.layout.images, version, { making, signal });
+  const imageOf = async (version: VersionToStage, view?: View, signal?: AbortSignal) => {
+    const { file, map } = await ensureImage(cache.layout.images, version, { view, making, signal });
     return { file, map: maps.add(map) };
   };
 
-  const unmountUnused = async (root: Digest) => {
-    if (!staged.values().some(({ source }) => source.root === root)) await unmountAndRemove(mountPointOf(root));
+  const isUsed = (at: string) => staged.values().some(({ users }) => users.values().some((user) => user.at === at));
+
+  const unmountUnused = async (at: string) => {
+    if (!isUsed(at)) await unmountAndRemove(at);
   };
 
   /** @param isWanted asked at the end, when nothing is awaited any more */
   const acquire = (volume: string, wanted: VersionToMount, signal: AbortSignal | undefined, isWanted: () => boolean) =>
     serial(wanted.root, async () => {
-      const { repository, dataset, version, root } = wanted;
+      const { repository, dataset, version, root, view } = wanted;
       const key = keyOf(repository, version);
-      const before = staged.get(key);
-      if (before !== undefined) {
-        if (isWanted()) before.users.add(volume);
-        return mountPointOf(root);
+      const at = mountPointOf(root, view);
+      const isReady = staged.has(key) && isUsed(at);
+      if (!isReady) hydrator.crew.prepare();
+      const image = isReady ? undefined : await imageOf(wanted, view, signal);
+      if (image !== undefined) {
+        await mountOnce(image.file, at);
+        await known.touch({ version, root, repository: repository.location, dataset });
       }
-      hydrator.crew.prepare();
-      const { file, map } = await imageOf(wanted, signal);
-      const at = await mountOnce(file, root);
-      await known.touch({ version, root, repository: repository.location, dataset });
       if (!isWanted()) {
-        await unmountUnused(root);
+        await unmountUnused(at);
         return at;
       }
-      const source: StagedSource = { repository, version, root, map };
-      staged.set(key, { source, registration: hydrator.register(source), users: new Set([volume]) });
+      const before = staged.get(key);
+      if (before !== undefined) before.users.set(volume, { view, at });
+      else {
+        const source: StagedSource = { repository, version, root, map: image!.map };
+        staged.set(key, { source, registration: hydrator.register(source), users: new Map([[volume, { view, at }]]) });
+      }
       return at;
     });
 
@@ -137,7 +145,10 @@ export function createStagedVersions({
     async withSource({ repository, version, root }, task, signal) {
       const before = staged.get(keyOf(repository, version));
       if (before !== undefined) return await task(before.source);
-      const { map } = await serial(root, () => imageOf({ repository, version, root }, signal));
+      const map = await serial(
+        root,
+        async () => maps.of(root) ?? (await imageOf({ repository, version, root }, undefined, signal)).map,
+      );
       const source: StagedSource = { repository, version, root, map };
       using _registration = hydrator.register(source);
       return await task(source);
@@ -148,7 +159,7 @@ export function createStagedVersions({
         rmSync(join(cache.layout.images, `${root}.map`), { force: true });
         for (const [key, { source, registration, users }] of [...staged]) {
           if (source.root !== root) continue;
-          const { map } = await imageOf(source);
+          const { map } = await imageOf(source, users.values().next().value?.view);
           const renewed = { ...source, map };
           staged.set(key, { source: renewed, registration: hydrator.register(renewed), users });
           registration.dispose();
@@ -162,20 +173,23 @@ export function createStagedVersions({
         known.forget(version);
         const used = staged.values().some(({ source }) => source.root === root);
         if (used || known.all().some((one) => one.root === root)) return;
-        for (const kind of ['map', 'erofs']) rmSync(join(cache.layout.images, `${root}.${kind}`), { force: true });
+        removeImages(cache.layout.images, root);
       }),
 
     async release(volume) {
       expected.delete(volume);
-      for (const [key, one] of staged) {
-        if (!one.users.has(volume)) continue;
-        const { root } = one.source;
-        await serial(root, async () => {
+      for (const [key, { source, users }] of [...staged]) {
+        if (!users.has(volume)) continue;
+        await serial(source.root, async () => {
+          const one = staged.get(key);
+          const user = one?.users.get(volume);
+          if (one === undefined || user === undefined) return;
           one.users.delete(volume);
-          if (one.users.size > 0) return;
-          staged.delete(key);
-          one.registration.dispose();
-          await unmountUnused(root);
+          if (one.users.size === 0) {
+            staged.delete(key);
+            one.registration.dispose();
+          }
+          await unmountUnused(user.at);
         });
       }
     },

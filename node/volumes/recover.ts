@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Digest } from '../../dataset/digest.ts';
 import { thawLeftover } from '../../mount/snapshot.ts';
 import { cleanLeftovers } from '../../mount/unmount.ts';
+import { imageName } from '../image-build.ts';
 import { aboutVolume, type Logger } from '../log.ts';
 import type { StagedRecord } from '../records.ts';
 import type { Recovery } from '../recovery.ts';
@@ -39,7 +40,9 @@ export async function recoverVolumes(context: VolumesContext, parts: RecoverPart
     }
   }
   // Clones of snapshots that were cut short, and images whose last volume went.
-  const kept = records.all().flatMap(({ volume, root }) => [workspaceOf(volume).at, join(paths.images, root)]);
+  const kept = records
+    .all()
+    .flatMap(({ volume, root, view }) => [workspaceOf(volume).at, join(paths.images, imageName(root, view))]);
   for (const directory of [paths.workspaces, paths.images]) {
     for (const { mountPoint } of await cleanLeftovers(directory, (point) => kept.includes(point))) {
       rmdirSync(mountPoint);

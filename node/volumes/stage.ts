@@ -5,6 +5,7 @@ import type { Repository } from '../../dataset/repository.ts';
 import { readVersion } from '../../dataset/version.ts';
 import { mountOverlay } from '../../mount/overlay.ts';
 import { type Unmounted, unmount, unmountAndRemove } from '../../mount/unmount.ts';
+import { viewName } from '../../mount/view.ts';
 import type { StagedRecord } from '../records.ts';
 import { InUseError, type StageRequest } from '../service-types.ts';
 import { discardEphemeral } from './ephemeral.ts';
@@ -104,7 +105,8 @@ function refuseOther(known: StagedRecord, request: VolumeStageRequest): void {
     known.repository === request.repository &&
     known.version === request.version &&
     known.kind === request.kind &&
-    known.stagingPath === request.stagingPath;
+    known.stagingPath === request.stagingPath &&
+    viewName(known.view) === viewName(request.view);
   if (same) return;
   throw new ConflictError(
     `volume ${request.volume} is staged at ${known.stagingPath} as ${known.kind} of ${known.dataset}@${known.version.slice(0, 12)}: unstage it first`,

@@ -61,7 +61,7 @@ export async function openWorkspace(
     );
   }
   mkdirSync(at, { recursive: true, mode: 0o700 });
-  return await mountWorkspace({ file, at, root: await rootOf(repository, volume) });
+  return await mountWorkspace({ file, at, root: await rootOf(repository, volume), view: volume.view });
 }
 
 async function rootOf(repository: Repository, { root, dataset }: StagedRecord): Promise<DirectoryEntry> {
