@@ -2,6 +2,7 @@ import { InvalidError } from '../dataset/errors.ts';
 import { resolveName } from '../dataset/refs.ts';
 import type { Repository } from '../dataset/repository.ts';
 import type { VolumeSettings } from '../dataset/volume-terms.ts';
+import { faultPoint } from '../system/fault.ts';
 import { CapacityError, type CapacityRange, WORKSPACE_MAXIMUM } from './capacity.ts';
 import { added } from './ledger.ts';
 import { type Modification, readMutable, sourceName } from './parameters.ts';
@@ -31,11 +32,13 @@ export async function modifyVolume(
   const isLooked = ref !== undefined || (settings.follow === true && volume.settings.follow !== true);
   const found = isLooked ? await resolveName(repository, sourceName(source)) : undefined;
   if (follow && found?.kind === 'version') throw notToFollow(source);
-  return await changeVolume(repository, id, (before) => {
+  const modified = await changeVolume(repository, id, (before) => {
     const changed = { ...before, settings: withSettings(before.settings, settings) };
     if (found === undefined) return changed;
     return { ...moved(changed, found.version), ref: source.ref };
   });
+  faultPoint('modify.recorded');
+  return modified;
 }
 
 /**
@@ -59,7 +62,7 @@ export async function volumeToStage(repository: Repository, id: string): Promise
  */
 export async function expandVolume(repository: Repository, id: string, range: CapacityRange): Promise<Volume> {
   const { required = 0, limit = Number.POSITIVE_INFINITY } = range;
-  return await changeVolume(repository, id, (before) => {
+  const expanded = await changeVolume(repository, id, (before) => {
     if (required > limit)
       throw new CapacityError(`${required} bytes are required, and the limit is ${limit}: raise the limit`);
     if (before.capacityBytes > limit)
@@ -70,6 +73,8 @@ export async function expandVolume(repository: Repository, id: string, range: Ca
       throw new CapacityError(`a volume has at most ${WORKSPACE_MAXIMUM} bytes (16 TiB), and ${required} are required`);
     return required <= before.capacityBytes ? undefined : { ...before, capacityBytes: required };
   });
+  faultPoint('expand.recorded');
+  return expanded;
 }
 
 function refuseForKind({ kind, id }: Volume, { ref, settings }: Modification): void {

@@ -11,7 +11,7 @@ export const defaultSettings: VolumeSettings = { retention: 'drop' };
 const SECOND = 1000;
 const DAY = 86_400 * SECOND;
 /** Ids that a file may have: one less than 2^32 means none. */
-const ID_LIMIT = 0xffff_fffe;
+export const ID_LIMIT = 0xffff_fffe;
 /** Less would make a single chunk take minutes. */
 const BANDWIDTH_MINIMUM = 64 * 1024;
 

@@ -5,6 +5,7 @@ import { resolveName } from '../dataset/refs.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { readVersion } from '../dataset/version.ts';
 import { VolumeHeldError, type VolumeSettings } from '../dataset/volume-terms.ts';
+import { faultPoint } from '../system/fault.ts';
 import { keptBranch, makeBranch } from './branches.ts';
 import { type CapacityRange, fitsRange, pinnedCapacity, workspaceCapacity } from './capacity.ts';
 import type { NodeObserver } from './nodes.ts';
@@ -15,6 +16,7 @@ import {
   isSlot,
   newVolumeId,
   slotOf,
+  slotOfId,
   type Volume,
   type VolumeKind,
   type VolumeSource,
@@ -42,7 +44,14 @@ export interface VolumeRequest {
  */
 export type Origin =
   | { readonly kind: 'volume'; readonly id: string }
-  | { readonly kind: 'snapshot'; readonly id: string; readonly dataset: string; readonly version: Digest };
+  | {
+      readonly kind: 'snapshot';
+      readonly id: string;
+      readonly dataset: string;
+      readonly version: Digest;
+      /** A restored workspace's room for changes where nobody says how much. */
+      readonly capacityBytes?: number;
+    };
 
 /** The list cannot go on from there. */
 export class PageError extends InvalidError {}
@@ -82,6 +91,7 @@ export async function createVolume(repository: Repository, request: VolumeReques
     };
     // The record keeps the version: it must be there before a collection takes what no name leads to any more.
     await guardPublish(repository, [{ version: volume.version }], put, { undo });
+    faultPoint('create.recorded');
     return volume;
   } catch (error) {
     if (!(error instanceof ConflictError)) throw error;
@@ -163,8 +173,8 @@ async function resolveOrigin(
       'dataset',
       `the ${origin.kind} is of '${dataset}', not of '${source.dataset}': name that, or leave it out`,
     );
-  const isLike = 'capacityBytes' in from && from.kind === 'workspace' && kind === 'workspace';
-  return { dataset, version, ...(isLike && { usual: from.capacityBytes }) };
+  const isLike = from.kind !== 'pinned' && kind === 'workspace';
+  return { dataset, version, ...(isLike && from.capacityBytes !== undefined && { usual: from.capacityBytes }) };
 }
 
 function invalid(parameter: string, fault: string): InvalidError {
@@ -174,6 +184,8 @@ function invalid(parameter: string, fault: string): InvalidError {
 /**
  * Removes a volume's record; that there is none is no error. Where its settings say `keep`, its content has a branch before.
  * @param options.nodes tells whether the node that holds it is alive; without it, every holder counts as alive
+ * @param options.discard drops what this process keeps of it, once nobody holds it and before its record goes: a deletion that is refused
+ * takes nothing away, and one that is cut short is repeated
  * @returns the branch that has its content
  * Errors: VolumeHeldError while a node holds it, or still saves to it, and gives signs of life; ConflictError where somebody changes it at
  * the same time.
@@ -181,17 +193,22 @@ function invalid(parameter: string, fault: string): InvalidError {
 export async function deleteVolume(
   repository: Repository,
   id: string,
-  options: { readonly nodes?: Pick<NodeObserver, 'look'> } = {},
+  options: { readonly nodes?: Pick<NodeObserver, 'look'>; readonly discard?: (id: string) => Promise<void> } = {},
 ): Promise<{ readonly branch?: string }> {
   for (let attempt = 1; ; attempt++) {
     const found = await findVolume(repository.bucket, id);
+    if (found !== undefined) await refuseHeld(found.volume, options.nodes);
+    // Ids that are no volumes' may be names of something else that a node keeps.
+    if (slotOfId(id) !== undefined) await options.discard?.(id);
+    faultPoint('delete.discarded');
     if (found === undefined) return {};
-    await refuseHeld(found.volume, options.nodes);
     const { dataset, name, version, settings } = found.volume;
     const branch =
       settings.retention === 'keep' ? await makeBranch(repository, dataset, keptBranch(name), version) : undefined;
+    faultPoint('delete.branch-made');
     try {
       await removeRecord(repository, found);
+      faultPoint('delete.record-removed');
       return branch === undefined ? {} : { branch };
     } catch (error) {
       if (!(error instanceof ConflictError) || attempt >= ATTEMPTS) throw error;

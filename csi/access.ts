@@ -1,6 +1,10 @@
+import { ID_LIMIT } from '../controller/settings.ts';
 import type { VolumeKind } from '../controller/volume.ts';
 import { InvalidError } from '../dataset/errors.ts';
 import type { AccessMode, VolumeCapability } from './messages/volume.ts';
+
+/** The volume does not have the capability. */
+export class CapabilityError extends InvalidError {}
 
 /** How one access mode is served: by which kinds of volume, and whether on one target at a time. */
 interface Access {
@@ -29,7 +33,7 @@ const granted: ReadonlySet<string> = new Set(['ro']);
 
 /**
  * The kind of volume that serves all these capabilities at once.
- * Errors: InvalidError that says why none does.
+ * Errors: InvalidError that says why none does, a CapabilityError among them.
  */
 export function kindFor(capabilities: readonly VolumeCapability[]): VolumeKind {
   if (capabilities.length === 0) throw new InvalidError('volume_capabilities is missing');
@@ -37,7 +41,7 @@ export function kindFor(capabilities: readonly VolumeCapability[]): VolumeKind {
   // Reading alone is served by both kinds, so a capability that writes decides.
   const kind = accesses.map(({ kinds }) => kinds[0] as VolumeKind).find((first) => first === 'workspace') ?? 'pinned';
   if (accesses.every(({ kinds }) => kinds.includes(kind))) return kind;
-  throw new InvalidError(
+  throw new CapabilityError(
     'a volume that is written on one node is not read on many: ask for ReadOnlyMany (a pinned volume) or for one of ' +
       'ReadWriteOnce and ReadWriteOncePod (a workspace)',
   );
@@ -45,13 +49,13 @@ export function kindFor(capabilities: readonly VolumeCapability[]): VolumeKind {
 
 /**
  * Whether this capability of a volume of `kind` means one target at a time.
- * Errors: InvalidError where such a volume doesn't have the capability.
+ * Errors: CapabilityError where such a volume doesn't have the capability; InvalidError where it is none.
  */
 export function isExclusive(capability: VolumeCapability | null, kind: VolumeKind): boolean {
   if (capability === null) throw new InvalidError('volume_capability is missing');
   const { kinds, exclusive } = accessOf(capability);
   if (kinds.includes(kind)) return exclusive;
-  throw new InvalidError(
+  throw new CapabilityError(
     `a ${kind} volume has no access mode ${modeOf(capability)}: ` +
       `${kind === 'pinned' ? 'it is read-only (ReadOnlyMany)' : 'it is on one node (ReadWriteOnce, ReadWriteOncePod)'}`,
   );
@@ -62,21 +66,42 @@ export function asksReadOnly(capability: VolumeCapability | null): boolean {
   return capability?.mount?.mountFlags.includes('ro') ?? false;
 }
 
-/** Checks one capability by itself. */
-function accessOf(capability: VolumeCapability): Access {
+/**
+ * Checks all of a capability but its access mode: an ephemeral volume is what its attributes say, whatever the mode.
+ * Errors: as of `isExclusive`.
+ */
+export function checkMounted(capability: VolumeCapability | null): void {
+  if (capability === null) throw new InvalidError('volume_capability is missing');
   if (capability.accessType === 'block')
-    throw new InvalidError('block volumes are not served, a dataset is files: set volumeMode to Filesystem');
+    throw new CapabilityError('block volumes are not served, a dataset is files: set volumeMode to Filesystem');
   if (capability.accessType === undefined)
     throw new InvalidError('the access type of a volume capability is missing: give mount');
   checkMount(capability);
+}
+
+/** The group that files are to belong to; undefined where the capability says nothing. */
+export function mountGroupOf(capability: VolumeCapability | null): number | undefined {
+  const text = capability?.mount?.volumeMountGroup ?? '';
+  if (text === '') return undefined;
+  const id = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+  if (id <= ID_LIMIT) return id;
+  throw new InvalidError(
+    `volume_mount_group is ${JSON.stringify(text)}: give the number of a group, from 0 to ${ID_LIMIT}`,
+  );
+}
+
+/** Checks one capability by itself. */
+function accessOf(capability: VolumeCapability): Access {
+  checkMounted(capability);
   const mode = modeOf(capability);
   const access = served[mode as AccessMode];
   if (access !== undefined) return access;
   const reason = refused[mode as AccessMode] ?? `access mode ${mode} is unknown`;
-  throw new InvalidError(reason, { facts: { mode: String(mode) } });
+  throw new CapabilityError(reason, { facts: { mode: String(mode) } });
 }
 
-function checkMount({ mount }: VolumeCapability): void {
+function checkMount(capability: VolumeCapability): void {
+  const { mount } = capability;
   // Mount options may be confidential, so no message repeats them.
   if (mount?.mountFlags.some((flag) => !granted.has(flag)))
     throw new InvalidError(`of mount options only ${[...granted].join(', ')} is served: leave the others out`);
@@ -84,8 +109,7 @@ function checkMount({ mount }: VolumeCapability): void {
     throw new InvalidError(
       `the file system cannot be chosen (${JSON.stringify(mount.fsType)}): leave csi.storage.k8s.io/fstype out`,
     );
-  if (mount?.volumeMountGroup)
-    throw new InvalidError('volume_mount_group is not served: owners are those of the dataset');
+  mountGroupOf(capability);
 }
 
 function modeOf({ accessMode }: VolumeCapability): AccessMode | number {

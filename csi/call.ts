@@ -1,11 +1,13 @@
 import { type handleUnaryCall, type ServerErrorResponse, status } from '@grpc/grpc-js';
 import { statusOf } from './status.ts';
 
-/** One answered call, for the log. Of the request it has only the volume: requests carry secrets. */
+/** One answered call, for the log. Of the request it has only what it is about: requests carry secrets. */
 export interface CallRecord {
   readonly method: string;
   /** The volume's id, or its name where it has none yet. */
   readonly volume?: string;
+  /** The snapshot's or the group of snapshots', likewise. */
+  readonly snapshot?: string;
   readonly milliseconds: number;
   /** A gRPC status by name: `OK`, `NOT_FOUND`. */
   readonly code: string;
@@ -30,7 +32,7 @@ export function unary<Request, Response>(
     const started = performance.now();
     const record = () => ({
       method,
-      volume: volumeOf(call.request),
+      ...aboutOf(method, call.request),
       milliseconds: performance.now() - started,
     });
     handler(call.request).then(
@@ -52,7 +54,10 @@ export function unary<Request, Response>(
   };
 }
 
-function volumeOf(request: unknown): string | undefined {
-  const { volumeId, name } = request as { volumeId?: string; name?: string };
-  return volumeId || name || undefined;
+function aboutOf(method: string, request: unknown): Pick<CallRecord, 'volume' | 'snapshot'> {
+  const { volumeId, name, sourceVolumeId, snapshotId, groupSnapshotId } = request as Readonly<Record<string, string>>;
+  const isVolume = !method.includes('Snapshot');
+  const volume = volumeId || sourceVolumeId || (isVolume && name) || undefined;
+  const snapshot = snapshotId || groupSnapshotId || (!isVolume && name) || undefined;
+  return { ...(volume && { volume }), ...(snapshot && { snapshot }) };
 }

@@ -1,6 +1,6 @@
 import { ConflictError } from '../dataset/errors.ts';
 
-/** A call for the same volume is under way. */
+/** A call for the same volume, snapshot or group is under way. */
 export class PendingError extends ConflictError {}
 
 /** Another call must come first. */

@@ -13,9 +13,7 @@ export function createKeyedLock(): KeyedLock {
   const held = new Set<string>();
   return async (key, task) => {
     if (held.has(key))
-      throw new PendingError(
-        `another call for volume ${JSON.stringify(key)} is still running: try again when it has ended`,
-      );
+      throw new PendingError(`another call for ${JSON.stringify(key)} is still running: try again when it has ended`);
     held.add(key);
     try {
       return await task();

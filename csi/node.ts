@@ -1,15 +1,27 @@
+import { CapacityError } from '../controller/capacity.ts';
+import { volumeToStage } from '../controller/modify.ts';
 import { readVolume } from '../controller/volumes.ts';
 import { InvalidError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
+import type { Check } from '../node/health.ts';
 import type { NodeService, Usage } from '../node/service-types.ts';
-import { asksReadOnly, isExclusive } from './access.ts';
+import { asksReadOnly, isExclusive, mountGroupOf } from './access.ts';
 import type { Handler } from './call.ts';
 import { absolutePath, requiredName, requiredPath } from './check.ts';
+import { ephemeralRequestOf } from './ephemeral.ts';
 import { PreconditionError } from './errors.ts';
+import { nodeCondition, nodeHealth, storageHealth } from './health.ts';
 import type { KeyedLock } from './lock.ts';
+import type {
+  GetVolumeHealthResponse,
+  NodeGetStorageHealthResponse,
+  NodeGetVolumeHealthRequest,
+} from './messages/health.ts';
 import type { Empty } from './messages/identity.ts';
 import type {
   NodeCapability,
+  NodeExpandVolumeRequest,
+  NodeExpandVolumeResponse,
   NodeGetCapabilitiesResponse,
   NodeGetInfoResponse,
   NodeGetVolumeStatsRequest,
@@ -20,11 +32,20 @@ import type {
   NodeUnstageVolumeRequest,
   VolumeUsage,
 } from './messages/node.ts';
+import { isEphemeral, podOf } from './pod.ts';
+import { rangeOf } from './range.ts';
+import { stageRequestOf } from './stage-request.ts';
 
 const capabilities: readonly NodeCapability[] = [
   'STAGE_UNSTAGE_VOLUME',
   'GET_VOLUME_STATS',
+  'EXPAND_VOLUME',
   'SINGLE_NODE_MULTI_WRITER',
+  'VOLUME_MOUNT_GROUP',
+  // The condition is CSI 1.12's, health that of 1.13.
+  'VOLUME_CONDITION',
+  'GET_VOLUME_HEALTH',
+  'GET_STORAGE_HEALTH',
 ];
 
 export interface NodeCalls {
@@ -34,7 +55,10 @@ export interface NodeCalls {
   readonly NodeUnstageVolume: Handler<NodeUnstageVolumeRequest, Empty>;
   readonly NodePublishVolume: Handler<NodePublishVolumeRequest, Empty>;
   readonly NodeUnpublishVolume: Handler<NodeUnpublishVolumeRequest, Empty>;
+  readonly NodeExpandVolume: Handler<NodeExpandVolumeRequest, NodeExpandVolumeResponse>;
   readonly NodeGetVolumeStats: Handler<NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse>;
+  readonly NodeGetVolumeHealth: Handler<NodeGetVolumeHealthRequest, GetVolumeHealthResponse>;
+  readonly NodeGetStorageHealth: Handler<Empty, NodeGetStorageHealthResponse>;
 }
 
 export interface NodeParts {
@@ -42,12 +66,39 @@ export interface NodeParts {
   readonly nodeId: string;
   readonly repository: Repository;
   readonly service: NodeService;
+  /** What is looked at on this node, and how it is. */
+  readonly health: () => Promise<{ readonly checks: readonly Check[] }>;
   /** By volume id; one process has one. */
   readonly lock: KeyedLock;
 }
 
-/** The Node's calls. What a volume is stands in its record in the repository, not in the request. */
-export function createNode({ nodeId, repository, service, lock }: NodeParts): NodeCalls {
+/** The Node's calls. What a volume is stands in its record in the repository, not in the request; an ephemeral one has none. */
+export function createNode({ nodeId, repository, service, health, lock }: NodeParts): NodeCalls {
+  const publishEphemeral = async (request: NodePublishVolumeRequest, id: string, targetPath: string) => {
+    const known = service.staged(id);
+    await service.publishEphemeral(
+      await ephemeralRequestOf(repository, request, { id, targetPath, ...(known && { known }) }),
+    );
+  };
+  const publishStaged = async (request: NodePublishVolumeRequest, id: string, targetPath: string) => {
+    const { volumeCapability, volumeContext, readonly } = request;
+    const stagingPath = absolutePath(request.stagingTargetPath, 'staging_target_path');
+    const mountGroup = mountGroupOf(volumeCapability);
+    const pod = podOf(volumeContext);
+    // What is staged needs no repository, so that pods come up while that is away.
+    const { kind } = service.staged(id) ?? (await readVolume(repository, id));
+    const exclusive = isExclusive(volumeCapability, kind);
+    await service.publish({
+      volume: id,
+      stagingPath,
+      targetPath,
+      readOnly: kind === 'pinned' || readonly || asksReadOnly(volumeCapability),
+      exclusive,
+      ...(mountGroup !== undefined && { mountGroup }),
+      ...(pod !== undefined && { pod }),
+    });
+  };
+
   return {
     NodeGetInfo: async () => ({ nodeId }),
 
@@ -57,18 +108,20 @@ export function createNode({ nodeId, repository, service, lock }: NodeParts): No
       const id = requiredName(request.volumeId, 'volume_id');
       const stagingPath = absolutePath(request.stagingTargetPath, 'staging_target_path');
       requireCapability(request);
+      const mountGroup = mountGroupOf(request.volumeCapability);
       await lock(id, async () => {
-        const { dataset, version, kind, capacityBytes, settings } = await readVolume(repository, id);
-        isExclusive(request.volumeCapability, kind);
-        await service.stage({
-          volume: id,
-          dataset,
-          version,
-          kind,
-          ...(kind === 'workspace' ? { capacityBytes } : {}),
-          ...(settings.prefetch === undefined ? {} : { prefetch: settings.prefetch }),
-          stagingPath,
-        });
+        const there = service.staged(id);
+        const known = there?.state === 'staged' ? there : undefined;
+        // Asked again for what is staged, nothing is looked up anew: its record says what is mounted.
+        const volume = await (known === undefined ? volumeToStage(repository, id) : readVolume(repository, id));
+        isExclusive(request.volumeCapability, volume.kind);
+        await service.stage(
+          stageRequestOf(volume, {
+            stagingPath,
+            ...(mountGroup !== undefined && { mountGroup }),
+            ...(known !== undefined && { known }),
+          }),
+        );
       });
       return {};
     },
@@ -84,15 +137,13 @@ export function createNode({ nodeId, repository, service, lock }: NodeParts): No
       const id = requiredName(request.volumeId, 'volume_id');
       const targetPath = absolutePath(request.targetPath, 'target_path');
       requireCapability(request);
+      if (isEphemeral(request.volumeContext)) {
+        await lock(id, () => publishEphemeral(request, id, targetPath));
+        return {};
+      }
       if (request.stagingTargetPath === '')
         throw new PreconditionError('staging_target_path is missing: call NodeStageVolume first, and give its path');
-      const stagingPath = absolutePath(request.stagingTargetPath, 'staging_target_path');
-      await lock(id, async () => {
-        const { kind } = await readVolume(repository, id);
-        const exclusive = isExclusive(request.volumeCapability, kind);
-        const readOnly = kind === 'pinned' || request.readonly || asksReadOnly(request.volumeCapability);
-        await service.publish({ volume: id, stagingPath, targetPath, readOnly, exclusive });
-      });
+      await lock(id, () => publishStaged(request, id, targetPath));
       return {};
     },
 
@@ -103,12 +154,43 @@ export function createNode({ nodeId, repository, service, lock }: NodeParts): No
       return {};
     },
 
-    // Without the lock: it changes nothing, and must answer while a long call is under way.
+    async NodeExpandVolume(request) {
+      const id = requiredName(request.volumeId, 'volume_id');
+      const path = requiredPath(request.volumePath, 'volume_path');
+      const { required = 0, limit = Number.POSITIVE_INFINITY } = rangeOf(request.capacityRange);
+      return await lock(id, async () => {
+        const { kind, capacityBytes } = await readVolume(repository, id);
+        if (request.volumeCapability !== null) isExclusive(request.volumeCapability, kind);
+        if (required > capacityBytes || capacityBytes > limit)
+          throw new CapacityError(
+            `volume ${JSON.stringify(id)} has ${capacityBytes} bytes, which is not what is asked for: call ControllerExpandVolume first`,
+            { facts: { volume: id, capacityBytes } },
+          );
+        const room = await service.expand(id, path, capacityBytes);
+        return { capacityBytes: kind === 'workspace' ? room : capacityBytes };
+      });
+    },
+
+    // Without the lock, as what follows: it changes nothing, and must answer while a long call is under way.
     async NodeGetVolumeStats(request) {
       const id = requiredName(request.volumeId, 'volume_id');
       const path = requiredPath(request.volumePath, 'volume_path');
       const { bytes, inodes } = await service.stats(id, path);
-      return { usage: [usageOf('BYTES', bytes), usageOf('INODES', inodes)] };
+      const condition = await service.condition(id);
+      return {
+        usage: [usageOf('BYTES', bytes), usageOf('INODES', inodes)],
+        volumeCondition: nodeCondition(condition),
+      };
+    },
+
+    async NodeGetVolumeHealth(request) {
+      const id = requiredName(request.volumeId, 'volume_id');
+      return { volumeHealth: nodeHealth(id, await service.condition(id)) };
+    },
+
+    async NodeGetStorageHealth() {
+      const { checks } = await health();
+      return { backendHealth: storageHealth(checks) };
     },
   };
 }

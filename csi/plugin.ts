@@ -1,7 +1,11 @@
+import type { Asks } from '../controller/asks.ts';
+import type { NodeObserver } from '../controller/nodes.ts';
 import type { Repository } from '../dataset/repository.ts';
+import type { Check } from '../node/health.ts';
 import type { NodeService } from '../node/service-types.ts';
 import type { CallLog } from './call.ts';
 import { createController } from './controller.ts';
+import { createGroupController } from './group-controller.ts';
 import { createIdentity } from './identity.ts';
 import { createKeyedLock } from './lock.ts';
 import { createNode } from './node.ts';
@@ -14,10 +18,14 @@ export interface PluginOptions {
   readonly version: string;
   /** Where volumes are recorded and their datasets are. */
   readonly repository: Repository;
-  /** Whether this process creates and deletes volumes. */
-  readonly controller: boolean;
-  /** Whether it mounts them, and where: what the cluster calls this node, and the node's service. */
-  readonly node?: { readonly id: string; readonly service: NodeService };
+  /** Where this process creates and deletes volumes: how it knows which nodes are alive, and how it asks them. */
+  readonly controller?: { readonly nodes: NodeObserver; readonly asks: Asks };
+  /** Where it mounts them: what the cluster calls this node, its service, and what is looked at on it. */
+  readonly node?: {
+    readonly id: string;
+    readonly service: NodeService;
+    readonly health: () => Promise<{ readonly checks: readonly Check[] }>;
+  };
   readonly log: CallLog;
 }
 
@@ -28,14 +36,18 @@ export interface PluginOptions {
 export async function startPlugin(options: PluginOptions): Promise<CsiServer> {
   const { endpoint, version, repository, controller, node, log } = options;
   const lock = createKeyedLock();
+  const parts = controller && {
+    repository,
+    lock,
+    ...controller,
+    ...(node && { discard: (id: string) => node.service.discard(id) }),
+  };
   return startCsiServer({
     endpoint,
     services: {
-      Identity: createIdentity({ version, controller }),
-      ...(controller
-        ? { Controller: createController({ repository, lock, discard: node && ((id) => node.service.discard(id)) }) }
-        : {}),
-      ...(node === undefined ? {} : { Node: createNode({ nodeId: node.id, repository, service: node.service, lock }) }),
+      Identity: createIdentity({ version, controller: parts !== undefined }),
+      ...(parts && { Controller: createController(parts), GroupController: createGroupController(parts) }),
+      ...(node && { Node: createNode({ nodeId: node.id, repository, lock, ...node }) }),
     },
     log,
   });

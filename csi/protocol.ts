@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { loadPackageDefinition, type ServiceClientConstructor } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 
-export type ServiceName = 'Identity' | 'Controller' | 'Node';
+export type ServiceName = 'Identity' | 'Controller' | 'GroupController' | 'Node';
 
 /** How messages look in TypeScript (messages/volume.ts says it in words). */
 const options = { keepCase: false, longs: String, enums: String, defaults: true, oneofs: true } as const;

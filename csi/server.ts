@@ -4,6 +4,7 @@ import { UnavailableError } from '../dataset/errors.ts';
 import { type CallLog, type Handler, unary } from './call.ts';
 import type { ControllerService } from './controller.ts';
 import { clearSocket, socketPath } from './endpoint.ts';
+import type { GroupControllerService } from './group-controller.ts';
 import type { IdentityService } from './identity.ts';
 import type { NodeCalls } from './node.ts';
 import { loadProtocol, type ServiceName } from './protocol.ts';
@@ -11,6 +12,7 @@ import { loadProtocol, type ServiceName } from './protocol.ts';
 export interface CsiServices {
   readonly Identity: IdentityService;
   readonly Controller?: ControllerService;
+  readonly GroupController?: GroupControllerService;
   readonly Node?: NodeCalls;
 }
 

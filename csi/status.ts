@@ -3,7 +3,9 @@ import { CapacityError } from '../controller/capacity.ts';
 import { PageError } from '../controller/volumes.ts';
 import { type ErrorKind, isErrno, LarderError } from '../dataset/errors.ts';
 import { VolumeHeldError } from '../dataset/volume-terms.ts';
+import { PermissionError } from '../node/rights.ts';
 import { InUseError } from '../node/service-types.ts';
+import { CapabilityError } from './access.ts';
 import { PendingError, PreconditionError } from './errors.ts';
 
 /** The status that answers a failed call. */
@@ -20,7 +22,16 @@ const byKind: Record<Exclude<ErrorKind, 'conflict'>, status> = {
 };
 
 /** Calls that make something: a conflict there means that it exists with other properties. */
-const making: ReadonlySet<string> = new Set(['CreateVolume', 'NodeStageVolume', 'NodePublishVolume']);
+const making: ReadonlySet<string> = new Set([
+  'CreateVolume',
+  'CreateSnapshot',
+  'CreateVolumeGroupSnapshot',
+  'NodeStageVolume',
+  'NodePublishVolume',
+]);
+
+/** Calls by which a node is to use a volume: that it cannot be used so is no fault of the request as such. */
+const using: ReadonlySet<string> = new Set(['NodeStageVolume', 'NodePublishVolume']);
 
 /** A status travels in a header, and headers have a limit; in characters. */
 const DETAILS_LIMIT = 2000;
@@ -32,9 +43,11 @@ export function statusOf(error: unknown, method: string): CallStatus {
 }
 
 function codeOf(error: unknown, method: string): status {
+  if (error instanceof PermissionError) return status.PERMISSION_DENIED;
   if (error instanceof CapacityError) return status.OUT_OF_RANGE;
   if ([InUseError, VolumeHeldError, PreconditionError].some((kind) => error instanceof kind))
     return status.FAILED_PRECONDITION;
+  if (error instanceof CapabilityError && using.has(method)) return status.FAILED_PRECONDITION;
   // "Start over" and "try again later" have the same code.
   if (error instanceof PendingError || error instanceof PageError) return status.ABORTED;
   if (error instanceof LarderError) {

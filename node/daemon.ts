@@ -3,13 +3,14 @@ import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { aboutVolume } from './log.ts';
 import { type Node, type NodeOptions, openNode } from './node.ts';
-import type { ObservationOptions } from './observation.ts';
+import type { Observation, ObservationOptions } from './observation.ts';
 import type { Handlers } from './server.ts';
 
 export interface RunningNode extends AsyncDisposable {
   readonly node: Node;
   /** Where metrics and health are served besides the socket, if they are. */
   readonly metricsPort?: number;
+  readonly health: Observation['health'];
   /** Stops listening and lets go; mounts stay. */
   close(): Promise<void>;
 }
@@ -68,5 +69,6 @@ export async function startNode(options: NodeOptions & ObservationOptions): Prom
   flushCompileCache();
   const held = stack.move();
   const close = () => held.disposeAsync();
-  return { node, metricsPort: observation.port, close, [Symbol.asyncDispose]: close };
+  const { health, port } = observation;
+  return { node, health, metricsPort: port, close, [Symbol.asyncDispose]: close };
 }

@@ -10,7 +10,7 @@ export function addController(program: Command, start: Start): void {
   const controller = program
     .command('controller')
     .summary('the control plane')
-    .description('The control plane: volumes as records in the repository.');
+    .description('The control plane: volumes and snapshots as records in the repository.');
   const command = controller
     .command('serve')
     .description("Answers CSI's controller calls on CSI_ENDPOINT until it is told to end.")
@@ -21,12 +21,16 @@ export function addController(program: Command, start: Start): void {
       const endpoint = requireEndpoint(session);
       const log = await session.openLog('controller', logFormat);
       const repository = await session.openRepository();
-      const { startPlugin } = await import('../../csi/plugin.ts');
+      const [{ startPlugin }, { createNodeObserver }, { createAsks }] = await Promise.all([
+        import('../../csi/plugin.ts'),
+        import('../../controller/nodes.ts'),
+        import('../../controller/asks.ts'),
+      ]);
       const server = await startPlugin({
         endpoint,
         version: larderVersion(),
         repository,
-        controller: true,
+        controller: { nodes: createNodeObserver({ repository }), asks: createAsks({ repository }) },
         log: logCalls(log),
       });
       log.info(`answering CSI's controller calls on ${endpoint}`, { repository: repository.location });

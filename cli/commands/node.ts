@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { UnavailableError } from '../../dataset/errors.ts';
 import type { Repository } from '../../dataset/repository.ts';
+import type { RunningNode } from '../../node/daemon.ts';
 import type { Logger } from '../../node/log.ts';
-import type { Volumes } from '../../node/service.ts';
 import { logCalls } from '../csi-log.ts';
 import { type DaemonOptions, logFormatOption, untilAborted } from '../daemon.ts';
 import { withExamples } from '../help.ts';
@@ -37,7 +37,7 @@ export function addNode(program: Command, start: Start): void {
       const { metricsPort } = running;
       if (metricsPort !== undefined) log.info(`serving /metrics and /healthz on port ${metricsPort}`, { metricsPort });
       for (const line of lackLines(await kernelReport(environment))) log.warn(line);
-      const csi = serveCsi(session, log, running.node.volumes, options.controller === true);
+      const csi = serveCsi(session, log, running, options.controller === true);
       await using _csi = await Promise.race([csi, running.node.failed]);
       await Promise.race([untilAborted(signal), running.node.failed]);
     });
@@ -55,7 +55,7 @@ export function addNode(program: Command, start: Start): void {
 async function serveCsi(
   session: Session,
   log: Logger,
-  volumes: Volumes,
+  { node: { volumes }, health }: RunningNode,
   controller: boolean,
 ): Promise<AsyncDisposable | undefined> {
   const { environment } = session;
@@ -63,11 +63,14 @@ async function serveCsi(
   if (endpoint === undefined) return undefined;
   const repository = await openPatiently(session, log);
   if (repository === undefined) return undefined;
-  const [{ startPlugin }, { nodeServiceOf }, { aboutVolume }] = await Promise.all([
-    import('../../csi/plugin.ts'),
-    import('../../node/service.ts'),
-    import('../../node/log.ts'),
-  ]);
+  const [{ startPlugin }, { createNodeObserver }, { createAsks }, { nodeServiceOf }, { aboutVolume }] =
+    await Promise.all([
+      import('../../csi/plugin.ts'),
+      import('../../controller/nodes.ts'),
+      import('../../controller/asks.ts'),
+      import('../../node/service.ts'),
+      import('../../node/log.ts'),
+    ]);
   const about = (volume: string) => {
     const record = volumes.records.get(volume);
     return record === undefined ? {} : aboutVolume(record);
@@ -76,8 +79,8 @@ async function serveCsi(
     endpoint,
     version: larderVersion(),
     repository,
-    controller,
-    node: { id: environment.node, service: nodeServiceOf(volumes, repository.location) },
+    ...(controller && { controller: { nodes: createNodeObserver({ repository }), asks: createAsks({ repository }) } }),
+    node: { id: environment.node, service: nodeServiceOf(volumes, repository.location), health },
     log: logCalls(log, about),
   });
   log.info(`answering CSI's ${controller ? 'node and controller' : 'node'} calls on ${endpoint}`);

@@ -1,4 +1,4 @@
-import type { StringMap, VolumeCapability } from './volume.ts';
+import type { CapacityRange, StringMap, VolumeCapability, VolumeConditionMessage } from './volume.ts';
 
 export interface NodeStageVolumeRequest {
   readonly volumeId: string;
@@ -18,6 +18,7 @@ export interface NodePublishVolumeRequest {
   readonly targetPath: string;
   readonly volumeCapability: VolumeCapability | null;
   readonly readonly: boolean;
+  readonly volumeContext: StringMap;
 }
 
 export interface NodeUnpublishVolumeRequest {
@@ -32,6 +33,7 @@ export interface NodeGetVolumeStatsRequest {
 
 export interface NodeGetVolumeStatsResponse {
   readonly usage: readonly VolumeUsage[];
+  readonly volumeCondition: VolumeConditionMessage;
 }
 
 export interface VolumeUsage {
@@ -41,7 +43,26 @@ export interface VolumeUsage {
   readonly available: number;
 }
 
-export type NodeCapability = 'STAGE_UNSTAGE_VOLUME' | 'GET_VOLUME_STATS' | 'SINGLE_NODE_MULTI_WRITER';
+export interface NodeExpandVolumeRequest {
+  readonly volumeId: string;
+  readonly volumePath: string;
+  readonly capacityRange: CapacityRange | null;
+  readonly volumeCapability: VolumeCapability | null;
+}
+
+export interface NodeExpandVolumeResponse {
+  readonly capacityBytes: number;
+}
+
+export type NodeCapability =
+  | 'STAGE_UNSTAGE_VOLUME'
+  | 'GET_VOLUME_STATS'
+  | 'EXPAND_VOLUME'
+  | 'VOLUME_CONDITION'
+  | 'SINGLE_NODE_MULTI_WRITER'
+  | 'VOLUME_MOUNT_GROUP'
+  | 'GET_VOLUME_HEALTH'
+  | 'GET_STORAGE_HEALTH';
 
 export interface NodeGetCapabilitiesResponse {
   readonly capabilities: readonly { readonly rpc: { readonly type: NodeCapability } }[];

@@ -36,10 +36,19 @@ export interface CapacityRange {
 
 export interface VolumeContentSource {
   readonly type?: 'snapshot' | 'volume';
+  readonly snapshot?: { readonly snapshotId: string };
+  readonly volume?: { readonly volumeId: string };
 }
 
 export interface VolumeMessage {
   readonly capacityBytes: number;
   readonly volumeId: string;
   readonly volumeContext: StringMap;
+  readonly contentSource?: VolumeContentSource;
+}
+
+/** Of CSI 1.12. */
+export interface VolumeConditionMessage {
+  readonly abnormal: boolean;
+  readonly message: string;
 }

@@ -17,7 +17,7 @@ const eager = { 'grpc.initial_reconnect_backoff_ms': 20, 'grpc.max_reconnect_bac
 /** Connects to the server that listens on `path`. */
 export function connectCsi(path: string): CsiClient {
   const protocol = loadProtocol();
-  const clients = (['Identity', 'Controller', 'Node'] as ServiceName[]).map(
+  const clients = (['Identity', 'Controller', 'GroupController', 'Node'] as ServiceName[]).map(
     (name) => new protocol[name](`unix:${path}`, credentials.createInsecure(), eager),
   );
   const call = (method: string, request: object = {}) =>

@@ -3,8 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createAsks } from '../../controller/asks.ts';
+import { createNodeObserver } from '../../controller/nodes.ts';
 import type { CallRecord } from '../../csi/call.ts';
 import { createController } from '../../csi/controller.ts';
+import { createGroupController } from '../../csi/group-controller.ts';
 import { createIdentity } from '../../csi/identity.ts';
 import { createKeyedLock } from '../../csi/lock.ts';
 import { type CsiServer, startCsiServer } from '../../csi/server.ts';
@@ -46,6 +49,14 @@ async function importBirds(files: Record<string, string>): Promise<string> {
   return result.version.id;
 }
 
+/** What a controller of its own is made of. */
+const parts = () => ({
+  repository,
+  lock: createKeyedLock(),
+  nodes: createNodeObserver({ repository }),
+  asks: createAsks({ repository }),
+});
+
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'larder-csi-'));
   process.env.LARDER_STATE = join(directory, 'state');
@@ -56,7 +67,8 @@ beforeAll(async () => {
     endpoint: `unix://${directory}/csi.sock`,
     services: {
       Identity: createIdentity({ version: '1.2.3', controller: true }),
-      Controller: createController({ repository, lock: createKeyedLock() }),
+      Controller: createController(parts()),
+      GroupController: createGroupController(parts()),
     },
     log: (record) => records.push(record),
   });
@@ -155,7 +167,7 @@ describe('a volume', () => {
   });
 
   it('is recorded once by two controllers that race', async () => {
-    const other = createController({ repository, lock: createKeyedLock() });
+    const other = createController(parts());
     const request = {
       name: 'two controllers',
       capacityRange: null,
@@ -165,7 +177,7 @@ describe('a volume', () => {
       mutableParameters: {},
     } as const;
     const [one, two] = await Promise.all([
-      createController({ repository, lock: createKeyedLock() }).CreateVolume(request),
+      createController(parts()).CreateVolume(request),
       other.CreateVolume(request),
     ]);
     expect(one.volume).toEqual(two.volume);
