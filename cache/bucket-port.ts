@@ -41,6 +41,8 @@ export interface ServedJob {
   readonly bucket: Bucket;
   readonly signal: AbortSignal;
   onRead(bytes: number, objectSize: number): void;
+  /** Waits until so many bytes may be passed on; undefined where they may be at once. */
+  pass?(bytes: number): Promise<void> | undefined;
   /** A read has ended. */
   onFetched(fetched: Fetched): void;
 }
@@ -95,6 +97,8 @@ export function serveBuckets(port: MessagePort, jobs: ReadonlyMap<number, Served
         signal.throwIfAborted();
         served.onRead(block.length, size);
         bytes += block.length;
+        const passing = served.pass?.(block.length);
+        if (passing !== undefined) await passing;
         await ring.put(block);
       }
       answer({ stream, end: true });

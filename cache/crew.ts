@@ -10,6 +10,7 @@ import type { Cache } from './cache.ts';
 import type { CrewJob, CrewOrder, CrewReport, CrewStart } from './crew-protocol.ts';
 import { publish } from './events.ts';
 import { distrustDamaged } from './neighbours/distrust.ts';
+import type { Rate } from './rate.ts';
 import type { StageMap } from './stage-map.ts';
 import type { PieceListener } from './stream/stream-job.ts';
 
@@ -26,12 +27,20 @@ export interface RunningJob {
   abort(reason: unknown): void;
 }
 
+/** How fast a job may fetch: asked for each block, for others may have joined it. */
+export interface JobPace {
+  /** Undefined for as fast as it comes. */
+  rate(): Rate | undefined;
+  /** Somebody waits for it. */
+  isUrgent(): boolean;
+}
+
 /** The worker threads of one cache. They start when there is work for them. */
 export interface Crew {
   /** Starts one of them, if there is none: who waits first then need not wait for that, some tenths of a second. */
   prepare(): void;
   /** @param repository its bucket is what the task reads: of a source, the bucket where that lies */
-  run(repository: Repository, task: CrewJob, onPiece?: PieceListener): RunningJob;
+  run(repository: Repository, task: CrewJob, onPiece?: PieceListener, pace?: JobPace): RunningJob;
   /** Somebody waits for this object: it is shown as soon as it is written, until `calm` is called. */
   urge(id: Digest): void;
   calm(id: Digest): void;
@@ -60,8 +69,8 @@ export interface CrewOptions {
   readonly readDirectly?: (repository: Repository) => boolean;
   /** What workers may still write: see `openRoom`. */
   readonly room?: SharedArrayBuffer;
-  /** Told of bytes that came. */
-  readonly onRead?: (bytes: number) => void;
+  /** Told of bytes that came. `limited`: no faster than they may. */
+  readonly onRead?: (bytes: number, limited: boolean) => void;
 }
 
 export function createCrew({
@@ -139,7 +148,7 @@ export function createCrew({
     prepare() {
       if (members.length === 0 && !closing) hire();
     },
-    run(repository, task, onPiece) {
+    run(repository, task, onPiece, pace) {
       if (closing) throw new UnavailableError('the cache is closing');
       const member = leastBusy();
       const job = serial++;
@@ -164,13 +173,14 @@ export function createCrew({
         onRead: (bytes, size) => {
           read += bytes;
           total = Math.max(total, size);
-          onRead?.(bytes);
+          onRead?.(bytes, pace?.rate() !== undefined);
         },
+        pass: (bytes) => pace?.rate()?.take(bytes, pace.isUrgent(), stopping.signal),
         onFetched: ({ bytes, milliseconds, failed, neighbour }) => {
           if (!neighbour) tell(isOfSource(task) ? 'source' : 'bucket', bytes, milliseconds, failed);
         },
         onReadDirectly: (bytes, failed) => {
-          onRead?.(bytes);
+          onRead?.(bytes, false);
           if (bytes > 0) tell('bucket', bytes, performance.now() - began, failed);
         },
         finish: (error) => {
@@ -185,7 +195,8 @@ export function createCrew({
         repository: {
           id: repository.id,
           location: repository.location,
-          direct: !isOfSource(task) && readDirectly(repository),
+          // Only what this thread reads can be held back.
+          direct: !isOfSource(task) && pace?.rate() === undefined && readDirectly(repository),
         },
         task,
       });

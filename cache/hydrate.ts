@@ -10,9 +10,11 @@ import { createQuests, type Outcome } from './hydrate/quests.ts';
 import { createWays } from './hydrate/ways.ts';
 import { JobQueue, type QueueStats } from './job-queue.ts';
 import { isFull } from './object-writer.ts';
+import type { Rate } from './rate.ts';
 import { createReadAhead } from './read-ahead/read-ahead.ts';
 import { openRoom } from './room.ts';
 import { type Place, SegmentReader, type StagedSource } from './segment-reader.ts';
+import { patienceFor, rateFor } from './source-limits.ts';
 
 export type { PrefetchOptions, PrefetchProgress } from './hydrate/prefetch.ts';
 export type { StagedSource } from './segment-reader.ts';
@@ -47,6 +49,12 @@ export interface Hydrator extends AsyncDisposable {
   /** Where an object is, of the registered versions; `fresh`: what is known of it may be old. */
   locate(id: Digest, fresh?: boolean): Promise<Place | undefined>;
 
+  /** How long to try for an object, in milliseconds: the longest of the registered versions that have it. */
+  patienceOf(id: Digest): number;
+
+  /** How fast an object may be fetched: the widest rate of the registered versions that have it; undefined where one has none. */
+  rateOf(id: Digest): Rate | undefined;
+
   /** Whether a registered version has it, or (very rarely) one that looks alike; from memory. */
   knows(id: Digest): boolean;
 
@@ -69,7 +77,7 @@ export interface Registration extends Disposable {
 
 export interface HydratorOptions {
   readonly cache: Cache;
-  /** How long to try for an object, in milliseconds. */
+  /** How long to try for an object where its version does not say, in milliseconds. */
   readonly patience?: number;
   /** Larger objects, in bytes, are to be streamed by who opens them: `DEFAULT_STREAM_OVER` if not said. */
   readonly streamOver?: number;
@@ -90,6 +98,10 @@ export interface HydratorOptions {
 
 export const DEFAULT_STREAM_OVER = 64 * 1024 * 1024;
 
+/** A file that takes longer than so many seconds, where it comes no faster than it may, is read while it is fetched; in bytes, no smaller. */
+const LIMITED_SECONDS = 1;
+const LIMITED_FILE = 1024 * 1024;
+
 /** What reading ahead leaves of the room, in bytes. */
 const READ_AHEAD_RESERVE = 64 * 1024 * 1024;
 
@@ -100,8 +112,8 @@ export function createHydrator(options: HydratorOptions): Hydrator {
   const { cache, patience = 30_000, reads = 16, memory = 128 * 1024 * 1024, threads, readDirectly } = options;
   const { streamOver = DEFAULT_STREAM_OVER, makeRoom } = options;
   const room = options.room && openRoom(options.room);
-  const onRead = (bytes: number) => {
-    pace.note(bytes, queue.saturated);
+  const onRead = (bytes: number, limited: boolean) => {
+    if (!limited) pace.note(bytes, queue.saturated);
     extra.note(bytes);
   };
   const crew = createCrew({ cache, threads, readDirectly, room: options.room, onRead });
@@ -111,12 +123,19 @@ export function createHydrator(options: HydratorOptions): Hydrator {
   const segments = new SegmentReader();
   const sources = new Map<StagedSource, { readonly since: number; forget(): void }>();
   const knows = (id: Digest) => sources.keys().some(({ map }) => map.has(id));
+  const patienceOf = (id: Digest) => patienceFor(id, sources.keys(), patience);
+  const rateOf = (id: Digest) => rateFor(id, sources.keys());
+  const streamOverOf = (id: Digest) => {
+    const rate = rateOf(id);
+    return rate ? Math.min(streamOver, Math.max(LIMITED_FILE, rate.bytesPerSecond * LIMITED_SECONDS)) : streamOver;
+  };
   const locate = (id: Digest, fresh: boolean) => segments.locate(id, sources.keys(), fresh);
   const { take, missing } = createWays({
     cache,
     queue,
     extra,
-    streamOver,
+    streamOver: streamOverOf,
+    rateOf,
     isWanted: knows,
     since: (source) => sources.get(source)?.since ?? Number.POSITIVE_INFINITY,
     join: (id) => quests.join(id, 'next'),
@@ -132,8 +151,8 @@ export function createHydrator(options: HydratorOptions): Hydrator {
   const quests = createQuests({
     cache,
     crew,
-    patience,
-    streamOver,
+    patience: patienceOf,
+    streamOver: streamOverOf,
     room,
     makeRoom,
     locate,
@@ -221,6 +240,8 @@ export function createHydrator(options: HydratorOptions): Hydrator {
     },
     stats: () => ({ waiting: quests.waiting, reads: pace.limit, ...queue.stats() }),
     locate: (id, fresh = false) => locate(id, fresh),
+    patienceOf,
+    rateOf,
     knows,
     crew,
     close: async () => {

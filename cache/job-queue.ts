@@ -1,6 +1,7 @@
 import type { Repository } from '../dataset/repository.ts';
 import type { Crew, RunningJob } from './crew.ts';
 import type { CrewJob } from './crew-protocol.ts';
+import type { Rate } from './rate.ts';
 
 /** From the first to be served to the last: somebody waits; it comes next in an order that is being read; fetched ahead. */
 export const PRIORITIES = ['urgent', 'next', 'prefetch'] as const;
@@ -31,6 +32,8 @@ export interface QueuedTask {
   readonly memory: number | (() => number);
   /** It is over in a moment, and is not counted with those that are not. */
   readonly small: boolean;
+  /** How fast it may be fetched. Where others join it who have none, or a wider one, that counts from then on. */
+  readonly rate?: Rate | undefined;
 }
 
 /** How many jobs there are. */
@@ -47,6 +50,7 @@ interface Job extends QueuedTask {
   readonly settled: PromiseWithResolvers<void>;
   shares: number;
   served: boolean;
+  rate: Rate | undefined;
   priority: Priority;
   started?: number;
   running?: RunningJob;
@@ -54,6 +58,12 @@ interface Job extends QueuedTask {
 
 /** So many small jobs run at a time. */
 const SMALL_AT_ONCE = 16;
+
+/** Of each rate, so many small jobs and so many others: more would be no faster. */
+const LIMITED_SMALL = 4;
+const LIMITED_OTHER = 2;
+/** What all that have a rate may hold, as a part of the memory, and beside it: those that have none do not wait for them. */
+const LIMITED_MEMORY = 0.5;
 
 export interface QueueLimits {
   /** How many jobs run at a time, small ones not counted; asked anew for each. */
@@ -78,17 +88,34 @@ class Lane {
     if (urgent || this.patient >= Math.max(1, limit - 1)) return urgent;
     return first(this.queued.next) ?? first(this.queued.prefetch);
   }
+
+  get isEmpty(): boolean {
+    const { urgent, next, prefetch } = this.queued;
+    return this.running + urgent.size + next.size + prefetch.size === 0;
+  }
 }
 
-/** Shares jobs between those who want the same, and runs so many at a time, by priority, then in the order in which they came. */
+interface Lanes {
+  readonly small: Lane;
+  readonly other: Lane;
+}
+
+const newLanes = (): Lanes => ({ small: new Lane(), other: new Lane() });
+
+/**
+ * Shares jobs between those who want the same, and runs so many at a time, by priority, then in the order in which they came. Those with a
+ * rate are apart: slow as they are, they take nobody's place.
+ */
 export class JobQueue {
   readonly #crew: Pick<Crew, 'run'>;
   readonly #limits: QueueLimits;
   readonly #jobs = new Map<string, Job>();
-  readonly #small = new Lane();
-  readonly #other = new Lane();
+  readonly #free = newLanes();
+  /** Those in which anything waits or runs. */
+  readonly #limited = new Map<Rate, Lanes>();
   readonly #running = new Set<Job>();
   #memory = 0;
+  #limitedMemory = 0;
 
   constructor(crew: Pick<Crew, 'run'>, limits: QueueLimits) {
     this.#crew = crew;
@@ -102,7 +129,8 @@ export class JobQueue {
   share(key: string, repository: Repository, task: QueuedTask, priority: Priority): Share {
     let job = this.#jobs.get(key);
     if (!job) {
-      job = { ...task, key, repository, settled: Promise.withResolvers(), shares: 0, served: false, priority };
+      const { rate } = task;
+      job = { ...task, key, repository, settled: Promise.withResolvers(), shares: 0, served: false, rate, priority };
       job.settled.promise.catch(() => {});
       this.#jobs.set(key, job);
       this.#laneOf(job).queued[priority].add(job);
@@ -111,6 +139,7 @@ export class JobQueue {
     }
     const shared = job;
     shared.shares += 1;
+    this.#widen(shared, task.rate);
     this.#hurry(shared, priority);
     let left = false;
     return {
@@ -142,12 +171,13 @@ export class JobQueue {
 
   /** Whether jobs wait for others to end. */
   get saturated(): boolean {
-    const { urgent, next, prefetch } = this.#other.queued;
+    const { urgent, next, prefetch } = this.#free.other.queued;
     return urgent.size + next.size + prefetch.size > 0;
   }
 
   stats(): QueueStats {
-    const count = (priority: Priority) => this.#small.queued[priority].size + this.#other.queued[priority].size;
+    const lanes = [this.#free, ...this.#limited.values()].flatMap(({ small, other }) => [small, other]);
+    const count = (priority: Priority) => lanes.reduce((sum, { queued }) => sum + queued[priority].size, 0);
     const queued = { urgent: count('urgent'), next: count('next'), prefetch: count('prefetch') };
     let bytesInFlight = 0;
     for (const { running } of this.#running) bytesInFlight += running?.bytesLeft ?? 0;
@@ -164,6 +194,14 @@ export class JobQueue {
     this.#start();
   }
 
+  /** The widest rate of those who share a job counts, or that one of them has none. */
+  #widen(job: Job, rate: Rate | undefined): void {
+    if (job.rate === undefined || (rate !== undefined && rate.bytesPerSecond <= job.rate.bytesPerSecond)) return;
+    const waits = this.#laneOf(job).queued[job.priority].delete(job);
+    job.rate = rate;
+    if (waits) this.#laneOf(job).queued[job.priority].add(job);
+  }
+
   #abandon(job: Job): void {
     if (job.running && job.running.fraction > 0.5) return;
     if (this.#jobs.get(job.key) === job) this.#jobs.delete(job.key);
@@ -171,33 +209,59 @@ export class JobQueue {
     else job.running?.abort(nobodyWants());
   }
 
-  #laneOf({ small }: QueuedTask): Lane {
-    return small ? this.#small : this.#other;
+  #laneOf({ small, rate }: Job): Lane {
+    let lanes = rate === undefined ? this.#free : this.#limited.get(rate);
+    if (lanes === undefined) {
+      lanes = newLanes();
+      this.#limited.set(rate!, lanes);
+    }
+    return small ? lanes.small : lanes.other;
   }
 
   #start(): void {
     for (;;) {
-      const small = this.#small.next(SMALL_AT_ONCE);
-      const job = small ?? this.#other.next(this.#limits.jobs());
-      if (!job) return;
-      const memory = typeof job.memory === 'function' ? job.memory() : job.memory;
+      const small = this.#free.small.next(SMALL_AT_ONCE);
+      const job = small ?? this.#free.other.next(this.#limits.jobs());
+      if (!job) break;
+      const memory = memoryOf(job);
       // Small ones are bounded by their number.
-      if (!small && this.#running.size > 0 && this.#memory + memory > this.#limits.memory) return;
+      if (!small && this.#memory > 0 && this.#memory + memory > this.#limits.memory) break;
+      void this.#run(job, memory);
+    }
+    for (const [rate, lanes] of this.#limited) this.#startLimited(rate, lanes);
+  }
+
+  #startLimited(rate: Rate, { small, other }: Lanes): void {
+    if (small.isEmpty && other.isEmpty) {
+      this.#limited.delete(rate);
+      return;
+    }
+    for (;;) {
+      const quick = small.next(LIMITED_SMALL);
+      const job = quick ?? other.next(LIMITED_OTHER);
+      if (!job) return;
+      const memory = memoryOf(job);
+      const most = this.#limits.memory * LIMITED_MEMORY;
+      if (!quick && this.#limitedMemory > 0 && this.#limitedMemory + memory > most) return;
       void this.#run(job, memory);
     }
   }
 
   async #run(job: Job, memory: number): Promise<void> {
     const lane = this.#laneOf(job);
+    const isLimited = job.rate !== undefined;
     const patient = job.priority !== 'urgent';
     lane.queued[job.priority].delete(job);
     lane.running += 1;
     if (patient) lane.patient += 1;
     this.#running.add(job);
-    this.#memory += memory;
+    if (isLimited) this.#limitedMemory += memory;
+    else this.#memory += memory;
     job.started = performance.now();
     try {
-      job.running = this.#crew.run(job.repository, typeof job.task === 'function' ? job.task() : job.task);
+      const task = typeof job.task === 'function' ? job.task() : job.task;
+      const pace = { rate: () => job.rate, isUrgent: () => job.priority === 'urgent' };
+      job.running = this.#crew.run(job.repository, task, undefined, pace);
       await job.running.done;
       job.settled.resolve();
     } catch (error) {
@@ -205,7 +269,8 @@ export class JobQueue {
     } finally {
       if (this.#jobs.get(job.key) === job) this.#jobs.delete(job.key);
       this.#running.delete(job);
-      this.#memory -= memory;
+      if (isLimited) this.#limitedMemory -= memory;
+      else this.#memory -= memory;
       lane.running -= 1;
       if (patient) lane.patient -= 1;
       this.#start();
@@ -218,6 +283,10 @@ function mostShared(jobs: Set<Job>): Job | undefined {
   let most: Job | undefined;
   for (const job of jobs) if (!most || job.shares > most.shares) most = job;
   return most;
+}
+
+function memoryOf({ memory }: QueuedTask): number {
+  return typeof memory === 'function' ? memory() : memory;
 }
 
 function first<T>(values: Set<T>): T | undefined {

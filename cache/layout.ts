@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Digest } from '../dataset/digest.ts';
 
@@ -43,8 +43,13 @@ export function layoutOf(directory: string): Layout {
   };
 }
 
-/** Makes every folder that is missing, the 256 below objects/ and late/ among them. */
+/**
+ * Makes every folder that is missing, the 256 below objects/ and late/ among them. Nobody but the daemon's user gets into the directory,
+ * also where it was there before: what one pod may read, another must not find there.
+ */
 export function makeLayout(layout: Layout): void {
+  mkdirSync(layout.directory, { recursive: true, mode: 0o700 });
+  chmodSync(layout.directory, 0o700);
   const { objects, late, incoming, journal, quarantine, images, versions, workspaces } = layout;
   for (const folder of [objects, late, incoming, journal, quarantine, images, versions, workspaces]) {
     mkdirSync(folder, { recursive: true, mode: 0o755 });

@@ -3,6 +3,7 @@ import type { Content, Entry, InlineContent } from '../dataset/entry.ts';
 import { readLocations, type SegmentLocations } from '../dataset/location.ts';
 import { readSegment } from '../dataset/manifest.ts';
 import type { Repository } from '../dataset/repository.ts';
+import type { SourceLimits } from './source-limits.ts';
 import type { StageMap } from './stage-map.ts';
 
 /** A version that is staged on this node. */
@@ -12,6 +13,8 @@ export interface StagedSource {
   /** Of the version's manifest. */
   readonly root: Digest;
   readonly map: StageMap;
+  /** Without it, it is fetched as fast as it comes, and tried for as long as any other. */
+  readonly limits?: SourceLimits | undefined;
 }
 
 /** What has to be brought, and where its chunks are. */

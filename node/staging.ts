@@ -13,6 +13,7 @@ import { ensureImage, imageName, removeImages } from './image-build.ts';
 import type { RuntimePaths } from './paths.ts';
 import { createSerial } from './serial.ts';
 import type { StageMaps } from './stage-maps.ts';
+import { VersionLimits, type VolumeLimits } from './version-limits.ts';
 
 export interface VersionToStage {
   readonly repository: Repository;
@@ -20,7 +21,7 @@ export interface VersionToStage {
   readonly root: Digest;
 }
 
-export interface VersionToMount extends VersionToStage {
+export interface VersionToMount extends VersionToStage, VolumeLimits {
   readonly dataset: string;
   /** Owners and permissions that the image shows. */
   readonly view?: View | undefined;
@@ -38,6 +39,8 @@ export interface StagedVersions {
   renew(root: Digest): Promise<void>;
   /** Forgets a version that is not staged, with its image and stage map where no other known version has them. */
   forget(version: Pick<VersionToStage, 'version' | 'root'>): Promise<void>;
+  /** Changes what a volume that has a version staged is allowed from now on. */
+  limit(volume: string, limits: VolumeLimits): void;
   /** Ends `volume`'s use; the image of a version that nobody uses is unmounted. Its files stay in the cache. */
   release(volume: string): Promise<void>;
   isStaged(version: Digest): boolean;
@@ -49,6 +52,7 @@ export interface StagedVersions {
 interface Staged {
   readonly source: StagedSource;
   readonly registration: Registration;
+  readonly limits: VersionLimits;
   /** Volumes, and what each one's image shows and where it is mounted. */
   readonly users: Map<string, { readonly view: View | undefined; readonly at: string }>;
 }
@@ -113,10 +117,13 @@ export function createStagedVersions({
         return at;
       }
       const before = staged.get(key);
+      const limits = before?.limits ?? new VersionLimits();
+      limits.set(volume, wanted);
       if (before !== undefined) before.users.set(volume, { view, at });
       else {
-        const source: StagedSource = { repository, version, root, map: image!.map };
-        staged.set(key, { source, registration: hydrator.register(source), users: new Map([[volume, { view, at }]]) });
+        const source: StagedSource = { repository, version, root, map: image!.map, limits };
+        const users = new Map([[volume, { view, at }]]);
+        staged.set(key, { source, registration: hydrator.register(source), limits, users });
       }
       return at;
     });
@@ -157,11 +164,12 @@ export function createStagedVersions({
     renew: (root) =>
       serial(root, async () => {
         rmSync(join(cache.layout.images, `${root}.map`), { force: true });
-        for (const [key, { source, registration, users }] of [...staged]) {
+        for (const [key, one] of [...staged]) {
+          const { source, registration, users } = one;
           if (source.root !== root) continue;
           const { map } = await imageOf(source, users.values().next().value?.view);
           const renewed = { ...source, map };
-          staged.set(key, { source: renewed, registration: hydrator.register(renewed), users });
+          staged.set(key, { ...one, source: renewed, registration: hydrator.register(renewed) });
           registration.dispose();
         }
       }),
@@ -176,6 +184,10 @@ export function createStagedVersions({
         removeImages(cache.layout.images, root);
       }),
 
+    limit(volume, limits) {
+      for (const one of staged.values()) if (one.users.has(volume)) one.limits.set(volume, limits);
+    },
+
     async release(volume) {
       expected.delete(volume);
       for (const [key, { source, users }] of [...staged]) {
@@ -185,6 +197,7 @@ export function createStagedVersions({
           const user = one?.users.get(volume);
           if (one === undefined || user === undefined) return;
           one.users.delete(volume);
+          one.limits.delete(volume);
           if (one.users.size === 0) {
             staged.delete(key);
             one.registration.dispose();

@@ -52,10 +52,10 @@ export interface Quests {
 export interface QuestsParts {
   readonly cache: Cache;
   readonly crew: Pick<Crew, 'urge' | 'calm'>;
-  /** How long to try for an object, in milliseconds. */
-  readonly patience: number;
+  /** How long to try for an object, in milliseconds; asked after each failure, for it may change. */
+  readonly patience: (id: Digest) => number;
   /** Who waits for a larger object, in bytes, is told to stream it. */
-  readonly streamOver: number;
+  readonly streamOver: (id: Digest) => number;
   readonly room?: Room | undefined;
   readonly makeRoom?: ((bytes: number) => Promise<boolean>) | undefined;
   readonly locate: (id: Digest, fresh: boolean) => Promise<Place | undefined>;
@@ -154,7 +154,7 @@ export function createQuests(parts: QuestsParts): Quests {
 
   async function bring(quest: OwnQuest): Promise<Outcome> {
     const { id, signal, interested } = quest;
-    const end = performance.now() + patience;
+    const began = performance.now();
     const pause = pauses();
     let fresh = false;
     let byPiece = false;
@@ -167,7 +167,7 @@ export function createQuests(parts: QuestsParts): Quests {
         quest.place = place;
         if (quest.located === undefined && interested.urgent > 0) onMiss?.(place);
         quest.located ??= performance.now();
-        if (place.size > streamOver) {
+        if (place.size > streamOver(id)) {
           quest.tooLarge.resolve();
           if (interested.next + interested.prefetch === 0) return 'stream';
         }
@@ -196,7 +196,8 @@ export function createQuests(parts: QuestsParts): Quests {
           continue;
         }
         const wait = pause.next().value;
-        if (performance.now() + wait > end) throw lastError(id, error, patience);
+        const within = patience(id);
+        if (performance.now() + wait > began + within) throw lastError(id, error, within);
         // What is named and not there may have been moved by a repack.
         fresh = error instanceof NotFoundError;
         await sleep(wait, undefined, { signal });

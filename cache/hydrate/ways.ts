@@ -5,6 +5,7 @@ import type { Repository } from '../../dataset/repository.ts';
 import { openSource } from '../../dataset/source/sources.ts';
 import type { Cache } from '../cache.ts';
 import type { JobQueue, Priority, Share } from '../job-queue.ts';
+import type { Rate } from '../rate.ts';
 import type { Missing } from '../read-ahead/read-ahead.ts';
 import type { LoadedSegment, Place, StagedSource } from '../segment-reader.ts';
 import { abortable } from './abortable.ts';
@@ -36,7 +37,9 @@ export interface WaysParts {
   readonly queue: JobQueue;
   readonly extra: ExtraBytes;
   /** Larger objects, in bytes, are not fetched ahead. */
-  readonly streamOver: number;
+  readonly streamOver: (id: Digest) => number;
+  /** How fast the object may be fetched; undefined for as fast as it comes. */
+  readonly rateOf: (id: Digest) => Rate | undefined;
   /** Whether a content id is that of a staged version's file: a chunk of a larger file has one that is not. */
   readonly isWanted: (id: Digest) => boolean;
   /** Since when a version is staged, by `performance.now()`. */
@@ -53,7 +56,8 @@ export interface Ways {
   missing(source: StagedSource, segment: LoadedSegment): Iterable<Missing>;
 }
 
-export function createWays({ cache, queue, extra, streamOver, isWanted, since, join }: WaysParts): Ways {
+export function createWays(parts: WaysParts): Ways {
+  const { cache, queue, extra, streamOver, rateOf, isWanted, since, join } = parts;
   const pieces = new Pieces(queue);
   const damaged = new Map<string, number>();
   const dense = new Map<string, { is: boolean; locations: SegmentLocations; since: number }>();
@@ -109,10 +113,11 @@ export function createWays({ cache, queue, extra, streamOver, isWanted, since, j
       else done.delete(pack);
     }
     for (const [id, { content, size }] of contents) {
-      if (size > streamOver) continue;
+      if (size > streamOver(id)) continue;
       const pack = content.kind === 'chunk' ? locations.get(id)?.pack : undefined;
       if ((pack !== undefined && packs.has(pack)) || cache.has(id)) continue;
-      if (pack !== undefined && wantsWhole(repository, locations, pack)) {
+      // What is limited is not spent on what lies between.
+      if (pack !== undefined && source.limits?.rate === undefined && wantsWhole(repository, locations, pack)) {
         packs.add(pack);
         const begin = () => {
           const share = sharePack(repository, locations, pack, 'next');
@@ -138,8 +143,11 @@ export function createWays({ cache, queue, extra, streamOver, isWanted, since, j
     if (!chunk) return await follow(quest, await shareFile(quest, place), false);
     const { repository, locations } = place;
     const key = packKey(repository, chunk.pack);
-    const whole = quest.byPiece ? queue.has(key) : wantsWhole(repository, locations, chunk.pack);
-    if (!whole) return await follow(quest, pieces.share(repository, chunk, quest.priority), false);
+    const rate = rateOf(quest.id);
+    // Limited, it is not to pay for what lies beside it; what others pay for, it may have.
+    const single = quest.byPiece || rate !== undefined;
+    const whole = single ? queue.has(key) : wantsWhole(repository, locations, chunk.pack);
+    if (!whole) return await follow(quest, pieces.share(repository, chunk, quest.priority, rate), false);
 
     // Who waits gets it by itself, where the pack's reading has not come near it; the pack follows.
     let own: Share | undefined;
@@ -171,17 +179,24 @@ export function createWays({ cache, queue, extra, streamOver, isWanted, since, j
   /** What brings one object by itself. */
   async function shareFile(quest: Quest, { repository, content, size, locations }: Place): Promise<Share> {
     const key = `${repository.id}/file/${quest.id}`;
+    const rate = rateOf(quest.id);
     if (content.kind === 'source') {
       const { bucket } = await openSource(repository, content);
       const task = {
         task: { kind: 'source', content, size },
         memory: READ_MEMORY,
         small: size < SMALL_FILE,
+        rate,
       } as const;
       return queue.share(key, { ...repository, bucket }, task, quest.priority);
     }
     const task = fileJob(quest.id, content, locations);
-    return queue.share(key, repository, { task, memory: fileMemory(task), small: size < SMALL_FILE }, quest.priority);
+    return queue.share(
+      key,
+      repository,
+      { task, memory: fileMemory(task), small: size < SMALL_FILE, rate },
+      quest.priority,
+    );
   }
 
   async function follow(quest: Quest, share: Share, whole: boolean, hurry = share.hurry): Promise<Taken> {

@@ -5,6 +5,7 @@ import { isSourceFault } from '../../dataset/source/read-source.ts';
 import { abortable } from '../hydrate/abortable.ts';
 import { isMistake, lastError, pauses } from '../hydrate/failures.ts';
 import { isFull } from '../object-writer.ts';
+import type { Rate } from '../rate.ts';
 import type { Place } from '../segment-reader.ts';
 import type { Arrivals } from './arrivals.ts';
 import type { ChunkMemory } from './chunk-memory.ts';
@@ -22,8 +23,10 @@ export interface StreamParts extends DiskParts {
   readonly memory: ChunkMemory;
   readonly arrivals: Arrivals;
   readonly runs: SmallRuns;
-  /** How long to try for a piece, in milliseconds. */
-  readonly patience: number;
+  /** How long to try for a piece of an object, in milliseconds; asked after each failure, for it may change. */
+  readonly patience: (id: Digest) => number;
+  /** How fast an object may be fetched; undefined for as fast as it comes. */
+  readonly rateOf: (id: Digest) => Rate | undefined;
   readonly locate: (id: Digest, fresh: boolean) => Promise<Place | undefined>;
   /** How much may be fetched ahead of a reader whose bytes stay in memory only, in bytes. */
   readonly memoryWindow: () => number;
@@ -31,6 +34,9 @@ export interface StreamParts extends DiskParts {
 
 /** How much is fetched ahead of a reader whose bytes go to the disk, in bytes. */
 const WINDOW = 64 * 1024 * 1024;
+
+/** Of an object that comes no faster than it may, what so many seconds bring. */
+const LIMITED_SECONDS = 4;
 
 /** How long after its last read a file shares the memory for what is fetched ahead, in milliseconds. */
 const ACTIVE_FOR = 5_000;
@@ -124,7 +130,9 @@ export class Stream {
     const held: Promise<Held>[] = [];
     for (let at = first; at <= last; at += 1) held.push(this.#hold(at, signal));
     if (this.#pieces.count > 1) {
-      const window = this.#disk.takes ? WINDOW : this.#parts.memoryWindow();
+      const rate = this.#parts.rateOf(this.id);
+      const most = rate === undefined ? WINDOW : Math.min(WINDOW, rate.bytesPerSecond * LIMITED_SECONDS);
+      const window = this.#disk.takes ? most : Math.min(most, this.#parts.memoryWindow());
       this.#goAhead(last, this.#cursors.read(offset, length, window), window);
     }
     const there = await Promise.all(held);
@@ -226,7 +234,7 @@ export class Stream {
   async #bring(at: number, flight: Flight): Promise<Uint8Array | undefined> {
     const { patience } = this.#parts;
     const { signal } = flight.stopping;
-    const end = performance.now() + patience;
+    const began = performance.now();
     const pause = pauses();
     let fresh = false;
     for (;;) {
@@ -246,7 +254,8 @@ export class Stream {
         fresh = error instanceof CorruptError || error instanceof NotFoundError;
         if (error instanceof CorruptError) continue;
         const wait = pause.next().value;
-        if (performance.now() + wait > end) throw lastError(this.id, error, patience);
+        const within = patience(this.id);
+        if (performance.now() + wait > began + within) throw lastError(this.id, error, within);
         await sleep(wait, undefined, { signal });
       }
     }
@@ -274,7 +283,7 @@ export class Stream {
       };
       arrivals.expect(along);
       const bytes = job.along.reduce((sum, { length }) => sum + length, pieces.length(at));
-      const fetch = queue.add({ ...job, bytes, urgent: flight.urgent, onPiece });
+      const fetch = queue.add({ ...job, bytes, urgent: flight.urgent, rate: this.#parts.rateOf(this.id), onPiece });
       flight.fetch = fetch;
       const abort = () => fetch.abort(signal.reason);
       signal.addEventListener('abort', abort, { once: true });

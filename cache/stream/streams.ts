@@ -4,6 +4,7 @@ import type { Cache } from '../cache.ts';
 import { publish } from '../events.ts';
 import { abortable } from '../hydrate/abortable.ts';
 import { retrying } from '../hydrate/failures.ts';
+import type { Rate } from '../rate.ts';
 import { openRoom } from '../room.ts';
 import type { Place } from '../segment-reader.ts';
 import { Arrivals } from './arrivals.ts';
@@ -72,8 +73,12 @@ export interface StreamsOptions {
   readonly room?: SharedArrayBuffer;
   /** Told that there is no room for so many bytes; asked again only when it has settled, and after a while. */
   readonly makeRoom?: (bytes: number) => Promise<boolean>;
-  /** How long a read tries, in milliseconds. */
+  /** How long a read tries, in milliseconds, where `patienceOf` does not say. */
   readonly patience?: number;
+  /** How long a read of an object tries, in milliseconds. */
+  readonly patienceOf?: (id: Digest) => number;
+  /** How fast an object may be fetched; undefined for as fast as it comes. */
+  readonly rateOf?: (id: Digest) => Rate | undefined;
   /** For what does not go to the disk, in bytes. */
   readonly memory?: number;
   /** Of all that is being fetched at a time, in bytes. */
@@ -97,7 +102,8 @@ interface Opened {
 }
 
 export function createStreams(options: StreamsOptions): Streams {
-  const { cache, crew, locate, isStaged, makeRoom, patience = 30_000, onWarning = () => {} } = options;
+  const { cache, crew, locate, isStaged, makeRoom, rateOf = () => undefined, onWarning = () => {} } = options;
+  const { patience = 30_000, patienceOf = () => patience } = options;
   const { memory = DEFAULT_STREAM_MEMORY, inFlight = DEFAULT_STREAM_IN_FLIGHT } = options;
   const room = options.room && openRoom(options.room);
   const opened = new Map<Digest, Opened>();
@@ -115,7 +121,8 @@ export function createStreams(options: StreamsOptions): Streams {
     memory: new ChunkMemory(memory),
     arrivals: new Arrivals(),
     runs: new SmallRuns(),
-    patience,
+    patience: patienceOf,
+    rateOf,
     locate,
     takeRoom: (bytes) => !room || room.take(bytes) || (tryRoom(bytes) && room.take(bytes)),
     giveRoom: (bytes) => room?.give(bytes),
@@ -184,7 +191,7 @@ export function createStreams(options: StreamsOptions): Streams {
     await ending.get(id);
     let file: Stream | WholeFile | undefined = WholeFile.open(cache, id);
     if (!file) {
-      const place = await retrying(() => locate(id, false), patience, stopping.signal);
+      const place = await retrying(() => locate(id, false), patienceOf(id), stopping.signal);
       // It may have come meanwhile.
       file = WholeFile.open(cache, id);
       if (!file && !place) return undefined;

@@ -3,8 +3,11 @@ import type { WaitRecord, WaitTable } from './ring-wait-table.ts';
 
 /** How long requests may wait, whoever serves them by then. */
 export interface Deadlines {
-  /** A request begins to wait, here: for how many ms at most, 0 where its time is over. */
-  begin(unique: bigint): number;
+  /**
+   * A request begins to wait, here: for how many ms at most, 0 where its time is over.
+   * @param within its own deadline, where that is another than most have
+   */
+  begin(unique: bigint, within?: number): number;
   /** It does so no longer. `answered`: the kernel took the answer; otherwise it may yet be sent again. */
   end(key: bigint, answered: boolean): void;
   counters(): DeadlineCounters;
@@ -19,7 +22,7 @@ export interface DeadlineCounters {
 }
 
 export interface DeadlinesOptions {
-  /** In ms. */
+  /** In ms, where a request has none of its own. */
   readonly deadline: number;
   /** Without it, all that comes has just begun to wait. */
   readonly table?: WaitTable | undefined;
@@ -47,12 +50,13 @@ export const monotonic = () => Number(process.hrtime.bigint()) / 1e6;
 export function createDeadlines({ deadline, table, serving, now = monotonic }: DeadlinesOptions): Deadlines {
   const waiting = new Set<bigint>();
   const counters = { carried: 0, lastChances: 0, unwritten: 0 };
-  const chance = lastChance(deadline);
+  let longest = deadline;
   let swept = Number.NEGATIVE_INFINITY;
 
-  const endOf = (record: WaitRecord) => (record.chance > 0 ? record.chance + chance : record.start + deadline);
+  const endOf = (record: WaitRecord, within: number) =>
+    record.chance > 0 ? record.chance + lastChance(within) : record.start + within;
   // Somebody else may hold a request a little longer; one deadline more is enough for anyone.
-  const isOver = (record: WaitRecord) => !waiting.has(record.key) && endOf(record) + deadline < now();
+  const isOver = (record: WaitRecord) => !waiting.has(record.key) && endOf(record, longest) + longest < now();
 
   function known(unique: bigint): WaitRecord | undefined {
     if (!table || (unique & UNIQUE_RESENT) === 0n) return undefined;
@@ -77,16 +81,18 @@ export function createDeadlines({ deadline, table, serving, now = monotonic }: D
   }
 
   return {
-    begin(unique) {
+    begin(unique, within = deadline) {
+      longest = Math.max(longest, within);
+      const chance = lastChance(within);
       const key = unique & ~UNIQUE_RESENT;
       waiting.add(key);
       const record = known(unique);
       if (!record) {
         if (!save({ key, start: now(), chance: 0 })) counters.unwritten += 1;
-        return deadline;
+        return within;
       }
       counters.carried += 1;
-      const left = Math.max(0, endOf(record) - now());
+      const left = Math.max(0, endOf(record, within) - now());
       if (!serving || record.chance > 0 || left >= chance) return left;
       // What is not written down could be had again.
       if (!save({ ...record, chance: now() })) return left;

@@ -35,8 +35,8 @@ export interface FilesOptions {
   readonly table: NodeTable;
   readonly holds: Holds;
   readonly reopen: Reopen;
-  /** In ms, of each open and read: for what a failure says. */
-  readonly deadline: number;
+  /** In ms, of each open and read of this id. */
+  readonly deadlineOf: (id: string) => number;
   /** How long a file that is not open is kept for the next open, in ms. */
   readonly linger?: number | undefined;
   /** The longest READ, in bytes. */
@@ -89,11 +89,11 @@ export function attributesOfFile(node: bigint, size: number): Attributes {
 }
 
 export function createFiles(options: FilesOptions): FileNodes {
-  const { table, holds, deadline, maxRead, passThrough, blocks, onFailure } = options;
+  const { table, holds, deadlineOf, maxRead, passThrough, blocks, onFailure } = options;
   const opened = new Map<bigint, OpenedFile>();
   const waits = createWaits<RingFile | undefined>({
     resolve: options.reopen,
-    deadline,
+    deadlineOf,
     onFailure,
     unwanted: (file) => file && end(file),
   });
@@ -107,7 +107,7 @@ export function createFiles(options: FilesOptions): FileNodes {
   const counters = { opens: 0, passedOpens: 0 };
   const reads = createReads({
     holds,
-    deadline,
+    deadlineOf,
     maxRead,
     onFailure,
     opened: (record) => opened.get(record.node),
@@ -234,7 +234,7 @@ export function createFiles(options: FilesOptions): FileNodes {
         if (typeof one === 'object') answerOpen(record, one.file, (make) => holds.answer(key, make) === 'taken');
         else holds.answer(key, (unique) => errorReply(unique, EIO));
       });
-    holds.add(request, port, begin, () => {});
+    holds.add(request, port, begin, () => {}, deadlineOf(record.id));
   }
 
   function fileOf(record: NodeRecord, outcome: RingFile | undefined | 'failed' | 'expired'): RingFile | undefined {

@@ -22,13 +22,14 @@ export interface Holds {
   /**
    * Holds a request until `answer`. `begin` starts what will bring the answer within `left` ms, and gives what calls that off;
    * `interrupted` is called before a request is answered EINTR because its thread is to end. False where it is held already, and was
-   * only sent again.
+   * only sent again. `within`: its own deadline in ms, where it has one.
    */
   add(
     request: FuseRequest,
     port: AnswerPort,
     begin: (key: bigint, left: number) => () => void,
     interrupted: () => void,
+    within?: number,
   ): boolean;
   /** Answers one that is held. `gone`: it is no longer held; `late`: the kernel had given it up. */
   answer(key: bigint, make: (unique: bigint) => Buffer | readonly Buffer[]): 'taken' | 'late' | 'gone';
@@ -79,14 +80,14 @@ export function createHolds(interruption: (thread: number) => Interruption, dead
 
   return {
     answer,
-    add(request, port, begin, interrupted) {
+    add(request, port, begin, interrupted, within) {
       const key = request.unique & ~UNIQUE_RESENT;
       const before = held.get(key);
       if (before) {
         before.unique = request.unique;
         return false;
       }
-      const leave = begin(key, deadlines.begin(request.unique));
+      const leave = begin(key, deadlines.begin(request.unique, within));
       held.set(key, { unique: request.unique, request, port, leave, interrupted });
       return true;
     },

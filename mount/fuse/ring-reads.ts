@@ -12,8 +12,8 @@ const { EIO } = constants.errno;
 
 export interface ReadsOptions {
   readonly holds: Holds;
-  /** In ms, of each read: for what a failure says. */
-  readonly deadline: number;
+  /** In ms, of each read of this id. */
+  readonly deadlineOf: (id: string) => number;
   /** The longest READ, in bytes. */
   readonly maxRead: number;
   readonly onFailure: ((id: string, error: unknown) => void) | undefined;
@@ -29,7 +29,7 @@ export interface ReadsOptions {
 
 /** READs of file nodes that the reading threads do not answer: each ends with its bytes, or with EIO. */
 export function createReads(options: ReadsOptions) {
-  const { holds, deadline, maxRead, onFailure } = options;
+  const { holds, deadlineOf, maxRead, onFailure } = options;
   const expired = createExpired();
   const counters = { reads: 0, readBytes: 0, readsFailed: 0, readsExpired: 0 };
 
@@ -55,6 +55,7 @@ export function createReads(options: ReadsOptions) {
       port,
       (key, left) => startRead(key, left, record, from, to),
       () => {},
+      deadlineOf(record.id),
     );
   }
 
@@ -74,7 +75,7 @@ export function createReads(options: ReadsOptions) {
     const timer = setTimeout(() => {
       expired.add(record.node, from, to);
       callOff();
-      onFailure?.(record.id, expiredError(record.id, deadline));
+      onFailure?.(record.id, expiredError(record.id, deadlineOf(record.id)));
       fail('readsExpired');
     }, left);
     const start = async (one: OpenedFile) => {

@@ -6,8 +6,8 @@ export type Outcome<T> = T | 'failed' | 'expired';
 
 export interface WaitsOptions<T> {
   readonly resolve: (id: string, signal: AbortSignal) => Promise<T>;
-  /** How long one waits at most, all in all, in ms: for what a failure says. */
-  readonly deadline: number;
+  /** How long one waits for this id at most, all in all, in ms: for what a failure says. */
+  readonly deadlineOf: (id: string) => number;
   /** Told of every failure, once for all who waited, and of every wait that ended by the deadline. */
   readonly onFailure?: ((id: string, error: unknown) => void) | undefined;
   /** Gets what came when all who waited for it had left. */
@@ -78,7 +78,7 @@ export function createWaits<T extends string | RingFile | undefined>(options: Wa
         end,
         timer: setTimeout(() => {
           if (!leave(id, flight, waiter)) return;
-          options.onFailure?.(id, expiredError(id, options.deadline));
+          options.onFailure?.(id, expiredError(id, options.deadlineOf(id)));
           end('expired');
         }, left),
       };

@@ -27,6 +27,8 @@ export interface RingOptions {
   readonly reopen?: Reopen;
   /** After this many ms an open or a read that still waits ends with EIO. */
   readonly deadline: number;
+  /** The same for one id, where some have their own. While no daemon serves the ring, `deadline` holds for all. */
+  readonly deadlineOf?: (id: string) => number;
   /** How long a file of the ring's own that is not open is kept for the next open, in ms. */
   readonly linger?: number;
   readonly onFailure?: (id: string, error: unknown) => void;
@@ -90,10 +92,14 @@ export interface Ring {
  * waits, what waited elsewhere before gets what is left of its deadline.
  */
 export function createRing(tree: TreeState, options: RingOptions, parts?: RingParts, table?: WaitTable): Ring {
-  const { deadline, now } = options;
+  const { deadline, deadlineOf = () => deadline, now } = options;
   const deadlines = createDeadlines({ deadline, table, serving: parts !== undefined, ...(now && { now }) });
   const holds = createHolds(options.interruption ?? interruptionOf, deadlines);
-  const waits = createWaits({ ...options, unwanted: (result) => typeof result === 'object' && result.close() });
+  const waits = createWaits({
+    ...options,
+    deadlineOf,
+    unwanted: (result) => typeof result === 'object' && result.close(),
+  });
   const interrupted = new Map<string, number>();
   const counters = {
     rings: 0,
@@ -112,7 +118,7 @@ export function createRing(tree: TreeState, options: RingOptions, parts?: RingPa
     ? createFiles({
         ...parts,
         holds,
-        deadline,
+        deadlineOf,
         linger: options.linger,
         reopen: reopenOf(options),
         onFailure: options.onFailure,
@@ -131,6 +137,7 @@ export function createRing(tree: TreeState, options: RingOptions, parts?: RingPa
         // After the answer: the next caller may enter only then.
         queueMicrotask(() => tree.leave(nodeid));
       },
+      deadlineOf(id),
     );
     if (added) counters.rings += 1;
   }
