@@ -166,7 +166,11 @@ async function tryCut(
       cuts.push({ cut, lower, pauseMilliseconds, node: holder.node, instance: holder.instance });
     }
   }
-  const created = answers.map((answer) => answer.created).sort().at(-1) ?? new Date().toISOString();
+  const created =
+    answers
+      .map((answer) => answer.created)
+      .sort()
+      .at(-1) ?? new Date().toISOString();
   const pauses = answers.map(({ pauseMilliseconds }) => pauseMilliseconds);
   const pause = pauses.length > 0 && { pauseMilliseconds: Math.max(...pauses) };
   return await groupStore(repository).change(group.id, (now) =>

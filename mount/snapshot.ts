@@ -50,6 +50,8 @@ export interface Clone {
 }
 
 const LONGEST_PAUSE = 60_000;
+/** How long `whenSynced` may take, in milliseconds. */
+const SYNCED_PATIENCE = 30_000;
 
 const flush = promisify(fdatasync);
 
@@ -102,6 +104,11 @@ export async function cloneUnfrozen({
 
 export interface TogetherOptions extends PauseOptions {
   /**
+   * Called when most is written, before anything is frozen: to wait for others, on other nodes. Throws where they do not come by the time
+   * that the signal tells.
+   */
+  readonly whenSynced?: (signal: AbortSignal) => Promise<void>;
+  /**
    * Called when all are frozen, before any is cloned: to wait for others, on other nodes. Throws where they do not come; the signal tells that
    * the longest pause is over.
    */
@@ -124,16 +131,17 @@ const AT_ONCE = 3;
  */
 export async function cloneTogether(
   members: readonly CloneMember[],
-  { longestPause = LONGEST_PAUSE, signal, whenFrozen }: TogetherOptions = {},
+  { longestPause = LONGEST_PAUSE, signal, whenSynced, whenFrozen }: TogetherOptions = {},
 ): Promise<ClonesTogether> {
   using stack = new DisposableStack();
   const open: OpenMember[] = [];
   try {
     for (const member of members) open.push(stack.use(new OpenMember(member)));
     const points = members.map(({ at }) => at);
-    await using _guard = await startThawGuard(points, longestPause);
+    await using _guard = await startThawGuard(points, longestPause + (whenSynced === undefined ? 0 : SYNCED_PATIENCE));
     // Most of the writing happens before anybody waits.
     await each(open, (member) => member.sync());
+    if (whenSynced) await whenSynced(AbortSignal.timeout(SYNCED_PATIENCE));
     signal?.throwIfAborted();
     const started = performance.now();
     const late = AbortSignal.timeout(longestPause);

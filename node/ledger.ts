@@ -1,6 +1,7 @@
 import type { SweepMark } from '../dataset/collect/guard.ts';
 import type { Digest } from '../dataset/digest.ts';
 import type { Holder, NodeIdentity, VolumeSettings } from '../dataset/volume-terms.ts';
+import type { SnapshotLedger } from './snapshots/ledger.ts';
 
 /** What a node needs to know of a volume's record. */
 export interface LedgerVolume {
@@ -51,6 +52,9 @@ export interface SetAside {
  * Errors of all: NotFoundError where the volume was deleted; UnavailableError where the repository cannot be asked.
  */
 export interface Ledger {
+  /** Records of snapshots. */
+  readonly snapshots: SnapshotLedger;
+
   read(volume: string): Promise<LedgerVolume>;
 
   /**
