@@ -18,10 +18,35 @@ describe('the log of CSI calls', () => {
     ]);
   });
 
+  it('has the snapshot that a call is about', () => {
+    const { records, calls } = record();
+    calls({ method: 'CreateSnapshot', volume: 'pvc-7', snapshot: 'nightly', milliseconds: 1, code: 'OK' });
+    calls({
+      method: 'DeleteVolumeGroupSnapshot',
+      snapshot: 'group-1',
+      milliseconds: 1,
+      code: 'ABORTED',
+      message: 'busy',
+    });
+    expect(records).toMatchObject([
+      { level: 'info', volume: 'pvc-7', snapshot: 'nightly' },
+      { level: 'warn', snapshot: 'group-1' },
+    ]);
+  });
+
   it('leaves questions to those who ask for them, and tells failures by how much of a surprise they are', () => {
     const { records, calls } = record();
     calls({ method: 'NodeGetVolumeStats', volume: 'pvc-7', milliseconds: 1, code: 'OK' });
-    calls({ method: 'Probe', milliseconds: 1, code: 'OK' });
+    const questions = [
+      'Probe',
+      'ListSnapshots',
+      'ControllerGetVolume',
+      'ControllerListVolumeHealth',
+      'GroupControllerGetCapabilities',
+      'GetVolumeGroupSnapshot',
+    ];
+    for (const method of questions) calls({ method, milliseconds: 1, code: 'OK' });
+    calls({ method: 'NodeExpandVolume', volume: 'pvc-7', milliseconds: 1, code: 'OK' });
     calls({ method: 'NodeStageVolume', volume: 'pvc-8', milliseconds: 1, code: 'NOT_FOUND', message: 'no dataset' });
     calls({
       method: 'NodeStageVolume',
@@ -30,7 +55,12 @@ describe('the log of CSI calls', () => {
       code: 'INTERNAL',
       error: new TypeError('oh'),
     });
-    expect(records.map(({ level }) => level)).toEqual(['debug', 'debug', 'warn', 'error']);
+    expect(records.map(({ level }) => level)).toEqual([
+      ...['NodeGetVolumeStats', ...questions].map(() => 'debug'),
+      'info',
+      'warn',
+      'error',
+    ]);
   });
 
   it('tells a call that fails again and again once', () => {

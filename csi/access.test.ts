@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { InvalidError } from '../dataset/errors.ts';
-import { asksReadOnly, isExclusive, kindFor } from './access.ts';
+import { asksReadOnly, CapabilityError, checkMounted, isExclusive, kindFor, mountGroupOf } from './access.ts';
 import type { AccessMode, MountVolume, VolumeCapability } from './messages/volume.ts';
 
 function mounted(mode: AccessMode | number, mount: Partial<MountVolume> = {}): VolumeCapability {
@@ -38,7 +38,11 @@ describe('the kind of a volume', () => {
     ['a block device', [{ ...mounted('SINGLE_NODE_WRITER'), accessType: 'block', mount: undefined }], /Filesystem/],
     ['no access type', [{ accessMode: { mode: 'SINGLE_NODE_WRITER' } }], /access type/],
     ['a file system', [mounted('SINGLE_NODE_WRITER', { fsType: 'ext4' })], /"ext4".*fstype/],
-    ['a group', [mounted('SINGLE_NODE_WRITER', { volumeMountGroup: '100' })], /volume_mount_group/],
+    [
+      'a group that has a name',
+      [mounted('SINGLE_NODE_WRITER', { volumeMountGroup: 'staff' })],
+      /volume_mount_group is "staff".*number/,
+    ],
     ['nothing', [], /volume_capabilities is missing/],
   ] as [string, VolumeCapability[], RegExp][])('is refused for %s, with the reason', (_, capabilities, reason) => {
     expect(() => kindFor(capabilities)).toThrow(InvalidError);
@@ -64,6 +68,30 @@ describe('a capability of a volume', () => {
     expect(() => isExclusive(mounted('SINGLE_NODE_WRITER'), 'pinned')).toThrow(/read-only/);
     expect(() => isExclusive(mounted('MULTI_NODE_READER_ONLY'), 'workspace')).toThrow(/on one node/);
     expect(() => isExclusive(null, 'workspace')).toThrow(InvalidError);
+  });
+
+  it('that it lacks is told apart from one that is none', () => {
+    expect(() => isExclusive(mounted('SINGLE_NODE_WRITER'), 'pinned')).toThrow(CapabilityError);
+    expect(() => isExclusive({ ...mounted('SINGLE_NODE_WRITER'), accessType: 'block' }, 'workspace')).toThrow(
+      CapabilityError,
+    );
+    expect(() => isExclusive({ accessMode: { mode: 'SINGLE_NODE_WRITER' } }, 'workspace')).not.toThrow(CapabilityError);
+  });
+
+  it('may name a group by its number', () => {
+    expect(mountGroupOf(mounted('SINGLE_NODE_WRITER', { volumeMountGroup: '2000' }))).toBe(2000);
+    expect(mountGroupOf(mounted('SINGLE_NODE_WRITER', { volumeMountGroup: '0' }))).toBe(0);
+    expect(mountGroupOf(mounted('SINGLE_NODE_WRITER'))).toBeUndefined();
+    for (const group of ['-1', '4294967295', '1e3', ' 5'])
+      expect(() => mountGroupOf(mounted('SINGLE_NODE_WRITER', { volumeMountGroup: group })), group).toThrow(
+        InvalidError,
+      );
+  });
+
+  it('of an ephemeral volume is all but its mode', () => {
+    expect(() => checkMounted(mounted('UNKNOWN'))).not.toThrow();
+    expect(() => checkMounted(null)).toThrow(/volume_capability is missing/);
+    expect(() => checkMounted(mounted('UNKNOWN', { fsType: 'xfs' }))).toThrow(/"xfs"/);
   });
 
   it('may ask for read-only by mount option', () => {

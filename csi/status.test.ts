@@ -4,7 +4,9 @@ import { CapacityError } from '../controller/capacity.ts';
 import { PageError } from '../controller/volumes.ts';
 import { ConflictError, CorruptError, InvalidError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
 import { HeldError, VolumeHeldError } from '../dataset/volume-terms.ts';
+import { PermissionError } from '../node/rights.ts';
 import { InUseError } from '../node/service-types.ts';
+import { CapabilityError } from './access.ts';
 import { PendingError, PreconditionError } from './errors.ts';
 import { statusOf } from './status.ts';
 
@@ -18,6 +20,7 @@ describe('the status of a failed call', () => {
     [new InUseError('x'), 'FAILED_PRECONDITION'],
     [new PreconditionError('x'), 'FAILED_PRECONDITION'],
     [new VolumeHeldError('x'), 'FAILED_PRECONDITION'],
+    [new PermissionError('x'), 'PERMISSION_DENIED'],
     [new PendingError('x'), 'ABORTED'],
     [new PageError('x'), 'ABORTED'],
     [Object.assign(new Error('x'), { code: 'ENOSPC' }), 'RESOURCE_EXHAUSTED'],
@@ -30,9 +33,15 @@ describe('the status of a failed call', () => {
 
   it('of a conflict is that the thing exists, or to try again, as the call is', () => {
     const conflict = new ConflictError('x');
-    for (const method of ['CreateVolume', 'NodeStageVolume', 'NodePublishVolume'])
+    for (const method of [
+      'CreateVolume',
+      'CreateSnapshot',
+      'CreateVolumeGroupSnapshot',
+      'NodeStageVolume',
+      'NodePublishVolume',
+    ])
       expect(statusOf(conflict, method).code, method).toBe(status.ALREADY_EXISTS);
-    for (const method of ['DeleteVolume', 'NodeUnstageVolume'])
+    for (const method of ['DeleteVolume', 'DeleteSnapshot', 'NodeUnstageVolume'])
       expect(statusOf(conflict, method).code, method).toBe(status.ABORTED);
   });
 
@@ -40,6 +49,14 @@ describe('the status of a failed call', () => {
     const holder = { node: 'n', instance: 'i', since: '2026-01-02T03:04:05.678Z' };
     const held = new HeldError({ id: 'vol-1', name: 'pvc-1' }, holder, 12_345);
     expect(statusOf(held, 'NodeStageVolume')).toEqual({ code: status.UNAVAILABLE, details: held.message });
+  });
+
+  it('of a capability that the volume lacks is a fault of the request, but where a node is to use it', () => {
+    const lacking = new CapabilityError('x');
+    for (const method of ['NodeStageVolume', 'NodePublishVolume'])
+      expect(statusOf(lacking, method).code, method).toBe(status.FAILED_PRECONDITION);
+    for (const method of ['CreateVolume', 'ControllerExpandVolume', 'NodeExpandVolume'])
+      expect(statusOf(lacking, method).code, method).toBe(status.INVALID_ARGUMENT);
   });
 
   it('carries no more text than a header holds', () => {

@@ -86,7 +86,11 @@ describe('the plugin', () => {
     expect(await client.call('GetPluginInfo')).toMatchObject({ name: 'csi.larder.dev', vendorVersion: '1.2.3' });
     expect(await client.call('Probe')).toEqual({ ready: { value: true } });
     const { capabilities } = await client.call('GetPluginCapabilities');
-    expect(capabilities).toMatchObject([{ service: { type: 'CONTROLLER_SERVICE' } }]);
+    expect(capabilities).toMatchObject([
+      { service: { type: 'CONTROLLER_SERVICE' } },
+      { service: { type: 'GROUP_CONTROLLER_SERVICE' } },
+      { volumeExpansion: { type: 'ONLINE' } },
+    ]);
   });
 
   it('listens on a socket that only its owner may use', () => {
@@ -94,7 +98,7 @@ describe('the plugin', () => {
   });
 
   it('answers a call that it does not serve with UNIMPLEMENTED', async () => {
-    expect(await client.fail('CreateSnapshot', { name: 's' })).toMatchObject({ code: status.UNIMPLEMENTED });
+    expect(await client.fail('ControllerPublishVolume')).toMatchObject({ code: status.UNIMPLEMENTED });
     expect(await client.fail('NodeGetInfo')).toMatchObject({ code: status.UNIMPLEMENTED });
   });
 });
@@ -210,7 +214,8 @@ describe('a volume', () => {
     ['no dataset', { parameters: {} }, /"dataset": it is missing/],
     ['an unknown parameter', { parameters: { dataset: 'birds', branch: 'main' } }, /"branch".*dataset.*version/],
     ['a mutable parameter that cannot change', { mutableParameters: { uid: '5' } }, /"uid".*settled/],
-    ['a snapshot as source', { volumeContentSource: { snapshot: { snapshotId: 's' } } }, /volume_content_source/],
+    ['a source that says nothing', { volumeContentSource: {} }, /volume_content_source says nothing/],
+    ['a snapshot without an id', { volumeContentSource: { snapshot: {} } }, /snapshot_id is missing/],
     [
       'a size beyond 2^53',
       { capacityRange: { requiredBytes: '9007199254740992' } },
