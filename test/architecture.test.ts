@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { FAULT_POINTS } from '../system/fault.ts';
 
 const root = resolve(import.meta.dirname, '..');
 
@@ -83,6 +84,14 @@ describe('the architecture', () => {
   it('gives each big library one owner', () => {
     const wrong = imports.filter(({ from, to }) => owners[to] !== undefined && !owners[to].test(from));
     expect(wrong).toEqual([]);
+  });
+
+  it('has each fault point in one place', () => {
+    const passed = files
+      .filter((file) => !isTest(file))
+      .flatMap((file) => [...readFileSync(join(root, file), 'utf8').matchAll(/\bfaultPoint\('([^']+)'\)/g)])
+      .map(([, name]) => name as string);
+    expect(passed.sort()).toEqual([...FAULT_POINTS].sort());
   });
 
   it('starts threads in one place', () => {

@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFailed } from 'vitest';
 import { FAULT_POINTS, type FaultPoint } from '../../system/fault.ts';
 import { canMount } from '../support/privilege.ts';
-import { ephemeralLife, type Life, recordLife, savedLife, stagedLife } from './lives.ts';
+import { asideLife } from './aside-life.ts';
+import { ephemeralLife, grownLife, type Life, recordLife, savedLife, stagedLife } from './lives.ts';
+import { groupLife, snapshotLife } from './snapshot-lives.ts';
 import { createFaultWorld, type FaultWorld } from './world.ts';
 
 /** The life that passes a point, by what its name begins with. */
@@ -14,8 +16,11 @@ const lives: Readonly<Record<string, Life>> = {
   publish: stagedLife,
   unpublish: stagedLife,
   unstage: stagedLife,
-  grow: stagedLife,
+  grow: grownLife,
   save: savedLife,
+  aside: asideLife,
+  snapshot: snapshotLife,
+  group: groupLife,
   ephemeral: ephemeralLife,
 };
 

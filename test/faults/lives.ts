@@ -1,4 +1,4 @@
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, statfsSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
@@ -11,10 +11,10 @@ import type { FaultWorld } from './world.ts';
 /** A life of volumes, from their creation to their deletion, each call repeated until it succeeds. It says what must be true all along. */
 export type Life = (world: FaultWorld, name: string) => Promise<void>;
 
-const MIB = 2 ** 20;
-const writers = mountCapability('SINGLE_NODE_MULTI_WRITER');
+export const MIB = 2 ** 20;
+export const writers = mountCapability('SINGLE_NODE_MULTI_WRITER');
 
-async function create(world: FaultWorld, name: string, parameters: Readonly<Record<string, string>> = {}) {
+export async function create(world: FaultWorld, name: string, parameters: Readonly<Record<string, string>> = {}) {
   const answer = await world.call.call('CreateVolume', {
     name,
     volumeCapabilities: [writers],
@@ -25,17 +25,18 @@ async function create(world: FaultWorld, name: string, parameters: Readonly<Reco
   return volumeCalls(world.call, world.node.directory, volumeId, writers);
 }
 
-/** What the volume's record says that its content is, as the repository has it. */
-async function savedIn({ cluster: { repository } }: FaultWorld, volumeId: string): Promise<TreeDigests> {
-  const { version } = await readVolume(repository, volumeId);
-  return await digestsOfVersion(repository, version);
-}
-
-async function writtenBy(volume: VolumeCalls, pod: string): Promise<TreeDigests> {
+/** What a pod writes, and what is in its volume then. */
+export async function writtenBy(volume: VolumeCalls, pod: string): Promise<TreeDigests> {
   const target = volume.targetOf(pod);
   writeFileSync(join(target, 'result.txt'), `of ${pod}`);
   writeFileSync(join(target, 'deep/0.bin'), `changed by ${pod}`);
   return await digestsOfDirectory(target);
+}
+
+/** What the volume's record says that its content is, as the repository has it. */
+export async function savedIn({ cluster: { repository } }: FaultWorld, volumeId: string): Promise<TreeDigests> {
+  const { version } = await readVolume(repository, volumeId);
+  return await digestsOfVersion(repository, version);
 }
 
 /** Nothing on the node. */
@@ -51,7 +52,7 @@ export const recordLife: Life = async (world, name) => {
   await call.call('DeleteVolume', { volumeId });
 };
 
-/** A pod writes, the volume grows below it, and what was written is saved when it is unstaged. */
+/** A pod writes, and what it wrote is saved when the volume is unstaged. */
 export const stagedLife: Life = async (world, name) => {
   const { call } = world;
   const volume = await create(world, name);
@@ -59,10 +60,6 @@ export const stagedLife: Life = async (world, name) => {
   await volume.stage();
   await volume.publish('pod');
   const written = await writtenBy(volume, 'pod');
-  const grown = { volumeId, capacityRange: { requiredBytes: String(400 * MIB) } };
-  await call.call('ControllerExpandVolume', grown);
-  await call.call('NodeExpandVolume', { ...grown, volumePath: volume.targetOf('pod') });
-  expect(await digestsOfDirectory(volume.targetOf('pod'))).toEqual(written);
   await volume.unpublish('pod');
   expect(existsSync(volume.targetOf('pod'))).toBe(false);
   await volume.unstage();
@@ -71,6 +68,28 @@ export const stagedLife: Life = async (world, name) => {
   await volume.publish('again');
   expect(await digestsOfDirectory(volume.targetOf('again'))).toEqual(written);
   await volume.unpublish('again');
+  await volume.unstage();
+  await call.call('DeleteVolume', { volumeId });
+};
+
+/** A volume grows below a pod that has written. */
+export const grownLife: Life = async (world, name) => {
+  const { call } = world;
+  const volume = await create(world, name);
+  const { volumeId } = volume;
+  await volume.stage();
+  await volume.publish('pod');
+  const target = volume.targetOf('pod');
+  const written = await writtenBy(volume, 'pod');
+  const grown = { volumeId, capacityRange: { requiredBytes: String(400 * MIB) } };
+  await call.call('ControllerExpandVolume', grown);
+  const { capacityBytes } = await call.call('NodeExpandVolume', { ...grown, volumePath: target });
+  expect(Number(capacityBytes)).toBe(400 * MIB);
+  const { blocks, bsize } = statfsSync(target);
+  // Less what XFS keeps for itself.
+  expect(blocks * bsize).toBeGreaterThan(320 * MIB);
+  expect(await digestsOfDirectory(target)).toEqual(written);
+  await volume.unpublish('pod');
   await volume.unstage();
   await call.call('DeleteVolume', { volumeId });
 };

@@ -21,7 +21,10 @@ export interface FaultWorld {
   arm(point: FaultPoint): void;
   /** The process that ended at the point; undefined where none did. Arms nothing any more. */
   disarm(): Death | undefined;
-  /** What ended the node's daemon since `arm`, each time. */
+  /** The node's machine crashes, and stays down until `revive`. */
+  crash(): Promise<void>;
+  revive(): void;
+  /** What ended the node's daemon since `arm`, each time, but for `crash`. */
   readonly ends: readonly (NodeJS.Signals | number)[];
   /** What the node's processes have said since `arm`. */
   logSince(): string;
@@ -58,20 +61,29 @@ export async function createFaultWorld(env: Readonly<Record<string, string>>): P
 
   const ends: (NodeJS.Signals | number)[] = [];
   const daemons = new Set([node.pid]);
+  let isUp = true;
+  let up = Promise.withResolvers<void>();
   let closing = false;
   let failed: unknown;
   let logged = 0;
   const watching = (async () => {
-    for (;;) {
+    for (let failures = 0; failures < 3; ) {
       const end = await node.ended();
+      if (isUp && !closing) ends.push(end);
+      if (!isUp) await up.promise;
       if (closing) return;
-      ends.push(end);
-      await node.start();
+      const starting = node.start();
       daemons.add(node.pid);
+      try {
+        await starting;
+        failures = 0;
+      } catch (error) {
+        // A point may be passed before any call is answered.
+        failures += 1;
+        failed = failures === 3 ? error : undefined;
+      }
     }
-  })().catch((error) => {
-    failed = error;
-  });
+  })();
   const held = stack.move();
   return {
     cluster,
@@ -81,6 +93,16 @@ export async function createFaultWorld(env: Readonly<Record<string, string>>): P
     callOther: callOther!,
     source,
     ends,
+
+    async crash() {
+      isUp = false;
+      up = Promise.withResolvers();
+      await node.crash();
+    },
+    revive() {
+      isUp = true;
+      up.resolve();
+    },
 
     arm(point) {
       if (failed !== undefined) throw failed;
@@ -101,6 +123,7 @@ export async function createFaultWorld(env: Readonly<Record<string, string>>): P
 
     async close() {
       closing = true;
+      up.resolve();
       await held.disposeAsync();
       await watching;
     },
