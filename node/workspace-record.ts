@@ -1,7 +1,9 @@
 import { readFileSync, rmSync } from 'node:fs';
 import type { Digest } from '../dataset/digest.ts';
 import { isErrno } from '../dataset/errors.ts';
+import { removeSaveIndex } from '../mount/save/index-files.ts';
 import { writeFileAtomic } from '../system/atomic.ts';
+import { createSerial } from './serial.ts';
 
 /** What a workspace's image is the change to. Beside the image, in the cache: it outlives the mount and the machine's restart. */
 export interface WorkspaceRecord {
@@ -11,6 +13,28 @@ export interface WorkspaceRecord {
   readonly version: Digest;
   /** The last snapshot: the parent of the next. */
   readonly snapshot?: Digest;
+  /** Of a workspace that has a record in the repository. */
+  readonly lease?: WorkspaceLease;
+}
+
+export interface WorkspaceLease {
+  /** The volume's id: its record's. */
+  readonly volume: string;
+  /** What the volume was created under. */
+  readonly name: string;
+  /** The repository's location. */
+  readonly location: string;
+  /** The generation that the image is of; 0 where it is of none yet. */
+  readonly generation: number;
+  /**
+   * - `taking`: the volume's record may say that this node has the workspace, in whatever generation.
+   * - `held`: it does, or did; the image may have changes that are stored nowhere else.
+   * - `fenced`: another has it, or it was deleted; the image may have changes that are stored nowhere else.
+   * - `released`: whatever the image has was saved, and the workspace was released.
+   */
+  readonly state: 'taking' | 'held' | 'fenced' | 'released';
+  /** What of a fenced workspace was set aside last. */
+  readonly aside?: { readonly branch: string; readonly version: Digest };
 }
 
 export function readWorkspaceRecord(file: string): WorkspaceRecord | undefined {
@@ -23,11 +47,33 @@ export function readWorkspaceRecord(file: string): WorkspaceRecord | undefined {
 }
 
 export async function writeWorkspaceRecord(file: string, record: WorkspaceRecord): Promise<void> {
+  await serial(file, () => write(file, record));
+}
+
+/** Changes what is recorded, if anything is: members that `change` does not know stay. Changes of one record come one after the other. */
+export async function changeWorkspaceRecord(
+  file: string,
+  change: (record: WorkspaceRecord) => WorkspaceRecord,
+): Promise<void> {
+  await serial(file, async () => {
+    const before = readWorkspaceRecord(file);
+    if (before !== undefined) await write(file, change(before));
+  });
+}
+
+const serial = createSerial();
+
+async function write(file: string, record: WorkspaceRecord): Promise<void> {
   await writeFileAtomic(file, `${JSON.stringify(record)}\n`, { mode: 0o600 });
 }
 
 /** The image first: a record without an image describes an empty workspace. */
-export function removeWorkspace({ file, record }: { readonly file: string; readonly record: string }): void {
-  rmSync(file, { force: true });
-  rmSync(record, { force: true });
+export function removeWorkspace(place: {
+  readonly file: string;
+  readonly record: string;
+  readonly saves: string;
+}): void {
+  rmSync(place.file, { force: true });
+  removeSaveIndex(place.saves);
+  rmSync(place.record, { force: true });
 }

@@ -1,4 +1,3 @@
-import { rmSync } from 'node:fs';
 import type { ByteString } from '../../dataset/byte-string.ts';
 import type { Digest } from '../../dataset/digest.ts';
 import type { Content } from '../../dataset/entry.ts';
@@ -6,6 +5,7 @@ import { type Database, openDatabase, type Statement } from '../../system/databa
 import type { UpperFile } from '../upper-file.ts';
 import { decodeContent, encodeContent } from './content.ts';
 import { changeFacts, FACTS, type Facts, type FactsTable, factsOf } from './facts.ts';
+import { removeSaveIndex } from './index-files.ts';
 
 export type NameKind = 'file' | 'directory' | 'whiteout' | 'other';
 
@@ -294,11 +294,6 @@ export class Draft {
 /** Opens the index of a workspace's saves, or makes an empty one. */
 export function openSaveIndex(file: string): SaveIndex {
   return new SaveIndex(file);
-}
-
-/** Deletes an index that nobody has open. */
-export function removeSaveIndex(file: string): void {
-  for (const suffix of ['', '-wal', '-shm']) rmSync(file + suffix, { force: true });
 }
 
 function open(file: string): Database {

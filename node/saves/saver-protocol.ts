@@ -65,10 +65,13 @@ export type SaverOrder =
   | { readonly job: number; readonly order: SaveJob | CommitJob }
   | { readonly job: number; readonly stop: true }
   /** Whether the version of a save has its name. */
-  | { readonly job: number; readonly keep: boolean };
+  | { readonly job: number; readonly keep: boolean }
+  /** To let go of an index, which is going to be moved or deleted. */
+  | { readonly job: number; readonly forget: string };
 
 export type SaverAnswer =
   | { readonly job: number; readonly progress: { readonly files: number; readonly bytes: number } }
   | { readonly job: number; readonly done: Saved | CommittedClone }
   | { readonly job: number; readonly error: ThreadError }
+  /** What was ordered after `done`, or to be forgotten, is. */
   | { readonly job: number; readonly kept: true };

@@ -19,6 +19,8 @@ export interface WorkspacePlace {
   readonly file: string;
   /** Its `WorkspaceRecord`. */
   readonly record: string;
+  /** The index of its saves. */
+  readonly saves: string;
 }
 
 /**
@@ -27,7 +29,8 @@ export interface WorkspacePlace {
  */
 export function workspacePlace(mounts: string, images: string, volume: string): WorkspacePlace {
   const name = encodeURIComponent(volume);
-  return { at: join(mounts, name), file: join(images, `${name}.xfs`), record: join(images, `${name}.json`) };
+  const path = join(images, name);
+  return { at: join(mounts, name), file: `${path}.xfs`, record: `${path}.json`, saves: `${path}.saves.db` };
 }
 
 /**
