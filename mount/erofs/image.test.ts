@@ -6,13 +6,15 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ByteString, bytesOf, textOf } from '../../dataset/byte-string.ts';
 import { sha256 } from '../../dataset/digest.ts';
-import type { DirectoryEntry, Entry, FileEntry, SymlinkEntry, Xattr } from '../../dataset/entry.ts';
+import type { Content, DirectoryEntry, Entry, FileEntry, SymlinkEntry, Xattr } from '../../dataset/entry.ts';
 import { createRandom } from '../../test/support/random.ts';
+import { OWNER_MARK } from '../owner-mark.ts';
 import { type ImageOptions, writeImage } from './image.ts';
 import { dumpImage, type ImageNode, readImage } from './read-image.ts';
 import { sampleTree } from './testing/sample-tree.ts';
 
 const id = sha256('something');
+const nothing: Content = { kind: 'inline', bytes: Buffer.alloc(0) };
 const root: DirectoryEntry = directory('');
 const hasTools = spawnSync('fsck.erofs', ['-V']).error === undefined;
 if (!hasTools) console.warn('skipped, what needs erofs-utils: fsck.erofs is not installed');
@@ -132,6 +134,23 @@ describe('an image', () => {
     expect(shared).toHaveLength(255);
   });
 
+  it('marks what a view hides in 24 bytes an entry at most, and nothing where it hides nothing', async () => {
+    const entries = [
+      root,
+      ...Array.from({ length: 10_000 }, (_, index) =>
+        fileWith(`f${String(index).padStart(6, '0')}`, index % 2 === 0 ? {} : { size: 0, content: nothing }),
+      ),
+    ];
+    const plain = await write(entries);
+    const bytes = readFileSync(file);
+    const viewed = await write(entries, { view: { uid: 1000, mountGroup: 2000 } });
+    expect((viewed.bytes - plain.bytes) / 10_000).toBeLessThan(24);
+    const isMarked = ({ gid, xattrs }: ImageNode) => gid === 2000 && xattrs.some(({ name }) => name === OWNER_MARK);
+    expect([...readImage(file)].every(isMarked)).toBe(true);
+    await write(entries, { view: {} });
+    expect(readFileSync(file).equals(bytes)).toBe(true);
+  });
+
   it('keeps a repeated xattr once', async () => {
     const one = (count: number) => [
       root,
@@ -154,6 +173,12 @@ describe.skipIf(!hasTools)('erofs-utils', () => {
     expect(shown).toMatch(new RegExp(`inode count: +${inodes}\n`));
     expect(shown).toMatch(new RegExp(`blocks: +${bytes / 4096}\n`));
     expect(shown).toMatch(/features: +sb_csum mtime chunked_file *\n/);
+  });
+
+  it('find no fault in a tree with a view', async () => {
+    const entries = sampleTree({ random: createRandom(2000), entries: 2500 });
+    await write(entries, { xattrPrefixes: false, view: { uid: 1, gid: 70_000, mode: 0o750 } });
+    expect(fsck()).toMatch(/No errors found/);
   });
 
   it('find a fault where there is one', async () => {

@@ -21,6 +21,8 @@ import { canMount } from '../../test/support/privilege.ts';
 import { createRandom, type Random } from '../../test/support/random.ts';
 import { mountImage } from '../image-mount.ts';
 import { mountOverlay } from '../overlay.ts';
+import { encodeOwner, OWNER_MARK } from '../owner-mark.ts';
+import { shownBy } from '../view.ts';
 import { type ImageOptions, writeImage } from './image.ts';
 import { sampleTree } from './testing/sample-tree.ts';
 
@@ -76,6 +78,20 @@ describe.skipIf(!canMount)('the kernel', () => {
       } finally {
         umount(tree);
       }
+    }
+  });
+
+  it('shows a tree as its view has it, each entry marked with what it is', async () => {
+    const view = { uid: 70_000, mountGroup: 2000, mode: 0o750 };
+    const entries = sampleTree({ random: createRandom(20), entries: 4000 });
+    await write(entries, { view });
+    await mountImage({ file, at: tree });
+    try {
+      const marked = new Map(entries.map((entry) => [entry.path, encodeOwner(entry)]));
+      const shown = entries.map((entry) => ({ ...entry, ...shownBy(view, entry.type, entry) }));
+      expectSame(tree, shown, { overlay: false, marked });
+    } finally {
+      umount(tree);
     }
   });
 
@@ -189,7 +205,11 @@ function makeObjects(directory: string, random: Random): { id: Digest; size: num
 }
 
 /** Every field that lstat gives, every xattr, every target and every name, in both directions. */
-function expectSame(root: string, entries: readonly Entry[], { overlay }: { overlay: boolean }): void {
+function expectSame(
+  root: string,
+  entries: readonly Entry[],
+  { overlay, marked }: { overlay: boolean; marked?: ReadonlyMap<ByteString, Buffer> },
+): void {
   const links = new Map<ByteString, { count: number; inode?: bigint }>();
   const children = new Map<string, string[]>();
   for (const entry of entries) {
@@ -209,7 +229,7 @@ function expectSame(root: string, entries: readonly Entry[], { overlay }: { over
     const seen: unknown[] = [mode, uid, gid, mtimeNs, xattrs];
     const time = BigInt(entry.mtimeSeconds) * 1_000_000_000n + BigInt(entry.mtimeNanos);
     const given: unknown[] = [TYPES[entry.type] | BigInt(entry.mode), entry.uid, entry.gid, time];
-    given.push(xattrsOf(entry, overlay));
+    given.push(xattrsOf(entry, overlay, marked?.get(entry.path)));
     if (entry.type === 'directory') {
       seen.push(readdirSync(at, { encoding: 'buffer' }).map(fromBuffer).sort());
       given.push(children.get(entry.path)!.sort());
@@ -241,13 +261,14 @@ function expectSame(root: string, entries: readonly Entry[], { overlay }: { over
   }
 }
 
-function xattrsOf(entry: Entry, overlay: boolean): (string | undefined)[][] {
+function xattrsOf(entry: Entry, overlay: boolean, mark: Buffer | undefined): (string | undefined)[][] {
   const all = (entry.xattrs ?? []).map(({ name, value }) => [name as string, hex(value)]);
   if (!overlay && entry.type === 'file' && entry.content.kind !== 'inline') {
     const { id } = entry.content;
     all.push(['trusted.overlay.metacopy', '']);
     all.push(['trusted.overlay.redirect', hex(Buffer.from(`/${id.slice(0, 2)}/${id}`))]);
   }
+  if (mark !== undefined) all.push([OWNER_MARK, hex(mark)]);
   return all.sort(([a], [b]) => (a! < b! ? -1 : 1));
 }
 
