@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { ByteString } from '../dataset/byte-string.ts';
+import { type ByteString, textOf } from '../dataset/byte-string.ts';
 import { mountAt, mountsUnder, parseMountTable, readMountTable } from './mount-table.ts';
 
 const table = parseMountTable(
@@ -42,6 +42,15 @@ describe('the mount table', () => {
   it('is readable here', () => {
     expect(mountAt('/proc', readMountTable())!.type).toBe('proc');
     expect(mountAt('/proc', readMountTable(process.pid))!.type).toBe('proc');
+  });
+
+  it('is what the kernel tells of each mount alone', () => {
+    const all = readMountTable();
+    const topmost = all.filter(({ mountPoint }) => all.filter((other) => other.mountPoint === mountPoint).length === 1);
+    expect(topmost.length).toBeGreaterThan(2);
+    for (const record of topmost) expect(mountAt(textOf(record.mountPoint))).toEqual(record);
+    expect(mountAt(import.meta.dirname)).toBeUndefined();
+    expect(mountAt('/nothing/there')).toBeUndefined();
   });
 
   it('refuses a line that it does not understand', () => {

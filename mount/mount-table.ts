@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { type ByteString, bytesOf } from '../dataset/byte-string.ts';
+import { MOUNT_ATTR, type MountStatus, statMount } from '../system/calls.ts';
 
 /** One line of /proc/<pid>/mountinfo (proc_pid_mountinfo(5)). */
 export interface MountRecord {
@@ -57,11 +58,58 @@ function unescapeField(field: string): ByteString {
   ) as ByteString;
 }
 
-/** The mount that a path lookup of exactly this directory (absolute, no symbolic links) ends in: the topmost of those stacked there. */
-export function mountAt(directory: string, table = readMountTable()): MountRecord | undefined {
+/**
+ * The mount that a path lookup of exactly this directory (absolute, no symbolic links) ends in: the topmost of those stacked there. Without a table, the
+ * kernel is asked for this mount alone where it can tell: a node has thousands, and each line of the table costs it some 12 us.
+ */
+export function mountAt(directory: string, table?: readonly MountRecord[]): MountRecord | undefined {
   const point = bytesOf(directory);
-  const stacked = table.filter((record) => record.mountPoint === point);
+  if (table === undefined) {
+    const status = statMount(directory);
+    if (status === 'none') return undefined;
+    if (status !== 'unknown') return recordOf(status, point);
+  }
+  const stacked = (table ?? readMountTable()).filter((record) => record.mountPoint === point);
   return stacked.find((record) => !stacked.some((other) => other.parent === record.id));
+}
+
+/** As mountinfo shows it. */
+function recordOf(status: MountStatus, mountPoint: ByteString): MountRecord {
+  const { id, parent, device, root, type, subtype, source } = status;
+  return {
+    id,
+    parent,
+    device: `${device.major}:${device.minor}`,
+    root: root as ByteString,
+    mountPoint,
+    attributes: attributesOf(status.attributes),
+    type: subtype === '' ? type : `${type}.${subtype}`,
+    source: source as ByteString,
+    options: [...flagsOf(status.flags), ...(status.options === '' ? [] : [status.options])].join(',') as ByteString,
+  };
+}
+
+/** `SB_…` of linux/fs.h. */
+function flagsOf(bits: number): string[] {
+  const names = { sync: 16, dirsync: 128, lazytime: 1 << 25 };
+  const set = Object.entries(names).filter(([, bit]) => (bits & bit) !== 0);
+  return [bits & 1 ? 'ro' : 'rw', ...set.map(([name]) => name)];
+}
+
+function attributesOf(bits: number): string[] {
+  const { readOnly, noSuid, noDev, noExec, noAtime, noSymfollow } = MOUNT_ATTR;
+  const has = (bit: number, name: string) => (bits & bit ? [name] : []);
+  const times = 0x70;
+  return [
+    bits & readOnly ? 'ro' : 'rw',
+    ...has(noSuid, 'nosuid'),
+    ...has(noDev, 'nodev'),
+    ...has(noExec, 'noexec'),
+    ...has(noAtime, 'noatime'),
+    ...has(0x80, 'nodiratime'),
+    ...((bits & times) === 0 ? ['relatime'] : []),
+    ...has(noSymfollow, 'nosymfollow'),
+  ];
 }
 
 /** Mounts at `directory` and below it, in an order in which they can be unmounted: what lies on top first. */

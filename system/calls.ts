@@ -9,6 +9,7 @@ export { errnoName, type PathLike } from './calls/libc.ts';
 export * from './calls/loop.ts';
 export * from './calls/mount.ts';
 export * from './calls/process.ts';
+export * from './calls/statmount.ts';
 export * from './calls/verity.ts';
 export * from './calls/xattr.ts';
 export * from './calls/xfs.ts';
