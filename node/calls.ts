@@ -9,6 +9,8 @@ import { readVersion } from '../dataset/version.ts';
 import type { MountedVolume, MountRequest, NamedVersion, Progress } from './protocol.ts';
 import type { StagedRecord } from './records.ts';
 import type { Repositories } from './repositories.ts';
+import type { Saves } from './saves/saves.ts';
+import { createSerial } from './serial.ts';
 import type { Handlers } from './server.ts';
 import { holdersOf, type Volumes } from './service.ts';
 import { snapshotWorkspace } from './snapshot.ts';
@@ -22,11 +24,13 @@ export interface CallParts {
   readonly known: KnownVersions;
   readonly capacity: Capacity;
   readonly repositories: Repositories;
+  readonly saves?: Pick<Saves, 'commitClone'> | undefined;
 }
 
 /** What the command line asks of the daemon about mounts. */
 export function createMountCalls(parts: CallParts): Pick<Handlers, 'mount' | 'unmount' | 'snapshot' | 'prefetch'> {
-  const { volumes, versions, hydrator, known, capacity, repositories } = parts;
+  const { volumes, versions, hydrator, known, capacity, repositories, saves } = parts;
+  const snapshots = createSerial();
 
   const resolve = async ({ repository: location, name }: NamedVersion) => {
     const repository = await repositories.at(location);
@@ -76,10 +80,11 @@ export function createMountCalls(parts: CallParts): Pick<Handlers, 'mount' | 'un
           { facts: { directory } },
         );
       }
-      return volumes.lock(record.volume, async () => {
+      return snapshots(record.volume, async () => {
         const repository = await repositories.at(record.repository);
         const workspace = volumes.workspaceOf(record.volume);
-        return await snapshotWorkspace({ repository, record, workspace, signal, onProgress }, request);
+        const { lock } = volumes;
+        return await snapshotWorkspace({ repository, record, workspace, lock, saves, signal, onProgress }, request);
       });
     },
 

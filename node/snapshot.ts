@@ -1,85 +1,127 @@
-import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
-import { bytesOf } from '../dataset/byte-string.ts';
-import { commitChanges } from '../dataset/commit.ts';
 import type { Digest } from '../dataset/digest.ts';
-import { ConflictError } from '../dataset/errors.ts';
-import { readBranch, type StoredRef, writeTag } from '../dataset/refs.ts';
+import { ConflictError, NotFoundError } from '../dataset/errors.ts';
+import { moveBranch, readBranch, type StoredRef, writeTag } from '../dataset/refs.ts';
 import type { Repository } from '../dataset/repository.ts';
-import { readVersion } from '../dataset/version.ts';
-import { baseTree } from '../mount/base-tree.ts';
-import { cloneWorkspace, mountClone } from '../mount/snapshot.ts';
+import { findVersion, readVersion } from '../dataset/version.ts';
+import { saveClone } from '../mount/save/engine.ts';
+import { openSaveIndex } from '../mount/save/index.ts';
+import { cloneImage, cloneNames, mountClone } from '../mount/snapshot.ts';
 import { unmountAndRemove } from '../mount/unmount.ts';
-import { upperChanges } from '../mount/upper.ts';
 import type { Progress, SnapshotReply, SnapshotRequest } from './protocol.ts';
 import type { StagedRecord } from './records.ts';
+import type { Saves } from './saves/saves.ts';
+import type { Serial } from './serial.ts';
+import { mountedAt } from './volumes/names.ts';
 import type { WorkspacePlace } from './volumes/workspace.ts';
-import { readWorkspaceRecord, writeWorkspaceRecord } from './workspace-record.ts';
+import { changeWorkspaceRecord, readWorkspaceRecord } from './workspace-record.ts';
 
 export interface SnapshotParts {
   readonly repository: Repository;
   readonly record: StagedRecord;
   readonly workspace: WorkspacePlace;
+  /** Of the volume: held while its image is cloned, and no longer. */
+  readonly lock: Serial;
+  /** Who saves workspaces that have a record in the repository, and alone has the index of their saves open. */
+  readonly saves?: Pick<Saves, 'commitClone'> | undefined;
   readonly onProgress?: (progress: Progress) => void;
   readonly signal?: AbortSignal;
 }
 
 /**
- * Makes a version of a live workspace: its image is cloned while writers wait some milliseconds, and the clone is committed at
- * leisure. Errors: ConflictError where the branch is neither at the workspace's version nor at its last snapshot, or where the
- * tag names another version.
+ * Makes a version of a live workspace: its image is cloned while writers go on, or wait some milliseconds, and the clone is committed at
+ * leisure. One at a time for each workspace. Errors: ConflictError where the branch is neither at the workspace's version nor at its last
+ * snapshot, or where the tag names another version.
  */
 export async function snapshotWorkspace(parts: SnapshotParts, request: SnapshotRequest): Promise<SnapshotReply> {
-  const { repository, record, workspace, onProgress, signal } = parts;
+  const { repository, record, workspace, lock, signal } = parts;
   const { dataset } = record;
-  const base = await readVersion(repository, record.version, signal);
   const kept = readWorkspaceRecord(workspace.record);
-  const parent = kept?.snapshot ?? record.version;
+  const parent = await parentOf(repository, record.version, kept?.snapshot);
   const head = request.branch === undefined ? undefined : await headFor(repository, record, parent, request.branch);
 
-  const clone = `${workspace.file}.${randomBytes(6).toString('hex')}.clone`;
-  const at = join(`${workspace.at}.clone`);
+  const { clone, at } = cloneNames(workspace);
   try {
-    const paused = await cloneWorkspace({ ...workspace, clone, signal });
-    mkdirSync(at, { recursive: true, mode: 0o700 });
-    const upper = await mountClone({ clone, at });
-    const changes = upperChanges({ upper: bytesOf(upper), base: baseTree(repository, base.root), signal });
-    const { version, read } = await commitChanges({
-      repository,
-      dataset,
-      branch: request.branch,
-      head,
-      base,
-      parents: [parent],
-      changes,
-      author: request.author,
-      message: request.message,
-      meta: request.meta,
-      onProgress,
-      signal,
+    const cut = Date.now();
+    const cloned = await lock(record.volume, async () => {
+      if (mountedAt(workspace.at) === undefined)
+        throw new NotFoundError(`${record.stagingPath} was unmounted meanwhile: mount it again`);
+      return await cloneImage({ ...workspace, clone, freeze: false, signal });
     });
-    await writeWorkspaceRecord(workspace.record, {
-      repository: repository.id,
-      dataset,
-      version: record.version,
-      snapshot: version.id,
-    });
-    if (request.tag !== undefined) await writeTag(repository, dataset, request.tag, { version: version.id });
+    const commit = kept?.lease === undefined || parts.saves === undefined ? commitHere : commitBySaver(parts.saves);
+    const { version, filesRead, bytesRead } = await commit(parts, request, { clone, at, cut, parent });
+    if (request.branch !== undefined && head?.ref?.version !== version)
+      await moveBranch(repository, dataset, request.branch, { expect: head?.ref ?? 'absent', version });
+    await changeWorkspaceRecord(workspace.record, (now) =>
+      now.version === record.version ? { ...now, snapshot: version } : now,
+    );
+    if (request.tag !== undefined) await writeTag(repository, dataset, request.tag, { version });
     return {
       repository: record.repository,
       dataset,
-      version: version.id,
+      version,
       parent,
-      pauseMilliseconds: paused.pauseMilliseconds,
-      reflink: paused.method === 'reflink',
-      filesRead: read.files,
-      bytesRead: read.bytes,
+      pauseMilliseconds: cloned.pauseMilliseconds,
+      reflink: cloned.method === 'reflink',
+      filesRead,
+      bytesRead,
     };
   } finally {
     await unmountAndRemove(at);
     rmSync(clone, { force: true });
   }
+}
+
+/** What a snapshot follows on: the last one, unless that was deleted and is collected. */
+async function parentOf(repository: Repository, base: Digest, snapshot: Digest | undefined): Promise<Digest> {
+  return snapshot !== undefined && (await findVersion(repository, snapshot)) !== undefined ? snapshot : base;
+}
+
+interface ClonedWorkspace {
+  readonly clone: string;
+  /** Where to mount it. */
+  readonly at: string;
+  /** The time of day before it was made, in milliseconds. */
+  readonly cut: number;
+  readonly parent: Digest;
+}
+
+interface Committed {
+  readonly version: Digest;
+  readonly filesRead: number;
+  readonly bytesRead: number;
+}
+
+/** Reads what no earlier snapshot of the workspace has read. */
+async function commitHere(
+  { repository, record, workspace, onProgress, signal }: SnapshotParts,
+  { author, message, meta }: SnapshotRequest,
+  { clone, at, cut, parent }: ClonedWorkspace,
+): Promise<Committed> {
+  using index = openSaveIndex(workspace.saves);
+  const lower = await readVersion(repository, record.version, signal);
+  const last = parent === lower.id ? undefined : await readVersion(repository, parent, signal);
+  mkdirSync(at, { mode: 0o700 });
+  const upper = await mountClone({ clone, at });
+  const commit = { repository, dataset: record.dataset, author, message, meta, parents: [parent], onProgress };
+  const { version, filesRead, bytesRead, keep } = await saveClone({ upper, cut, lower, last, index, commit, signal });
+  keep();
+  return { version: version.id, filesRead, bytesRead };
+}
+
+function commitBySaver(saves: Pick<Saves, 'commitClone'>) {
+  return async (
+    { record, onProgress, signal }: SnapshotParts,
+    { author, message, meta }: SnapshotRequest,
+    { clone, parent }: ClonedWorkspace,
+  ): Promise<Committed> => {
+    const { volume, repository, dataset, version: lower } = record;
+    const words = { author, message, ...(meta && { meta }), parents: [parent] };
+    return await saves.commitClone(
+      { volume, clone, repository, dataset, lower, ...words },
+      { signal, onProgress: (progress) => onProgress?.({ phase: 'reading', ...progress }) },
+    );
+  };
 }
 
 /** The branch as it is now, if a snapshot of this workspace may follow on it. */

@@ -118,6 +118,20 @@ export async function saveWorkspace(options: SaveOptions): Promise<SaveResult> {
 }
 
 /**
+ * As `saveWorkspace`, of a clone that was made already, and is mounted: goes through all of its upper layer, and reads what the index does
+ * not know.
+ * @param options.upper the clone's upper directory
+ * @param options.cut the time of day before the clone was made, in milliseconds
+ */
+export async function saveClone(
+  options: Omit<SaveOptions, 'place' | 'still'> & { readonly upper: string; readonly cut: number },
+): Promise<SaveResult> {
+  const { upper, cut, ...rest } = options;
+  const of = { upper: bytesOf(upper), live: false, cut: BigInt(cut) * 1_000_000n, logged: undefined };
+  return { ...nothing, ...(await new Save(rest, of).run(undefined)) };
+}
+
+/**
  * Where the log of a mounted workspace ends once all that was done is in it; as long as that is so, nothing was done. Undefined where the kernel
  * does not tell.
  */
@@ -145,11 +159,11 @@ interface Cut {
 
 /** One save, from a clone on. */
 class Save {
-  readonly #options: SaveOptions;
+  readonly #options: Omit<SaveOptions, 'place'>;
   readonly #cut: Cut;
   readonly #busy = new Set<ByteString>();
 
-  constructor(options: SaveOptions, cut: Cut) {
+  constructor(options: Omit<SaveOptions, 'place'>, cut: Cut) {
     this.#options = options;
     this.#cut = cut;
   }
