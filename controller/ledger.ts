@@ -5,6 +5,7 @@ import type { Repository } from '../dataset/repository.ts';
 import { FencedError, HeldError, type NodeIdentity } from '../dataset/volume-terms.ts';
 import { asideBranch, makeBranch } from './branches.ts';
 import type { NodeObserver } from './nodes.ts';
+import { createSettingsReader } from './settings-reader.ts';
 import { createSnapshotLedger } from './snapshot-ledger.ts';
 import { KEPT_LIMIT, type Volume } from './volume.ts';
 import { changeVolume, readVolume } from './volume-store.ts';
@@ -29,6 +30,8 @@ export function createLedger(options: LedgerOptions) {
   const { repository, nodes, now = () => new Date(), wait } = options;
   return {
     snapshots: createSnapshotLedger(repository),
+
+    settings: createSettingsReader(repository),
 
     read: (volume: string): Promise<Volume> => readVolume(repository, volume),
 

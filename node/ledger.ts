@@ -45,6 +45,18 @@ export interface SetAside {
   readonly version: Digest;
 }
 
+/** Settings, as the records of volumes have them. */
+export interface SettingsLedger {
+  /**
+   * Of the volumes whose record has changed, what it says now. Volumes that have no record are left out.
+   * @param volumes by id, with what `etag` was when each was asked for last; undefined for the first time
+   */
+  changed(
+    volumes: ReadonlyMap<string, string | undefined>,
+    signal?: AbortSignal,
+  ): Promise<ReadonlyMap<string, { readonly settings: VolumeSettings; readonly etag: string }>>;
+}
+
 /**
  * The records of volumes, as a node's daemon needs them. Only `take` raises a generation; who holds an older one changes nothing any
  * more. Each call changes a record by compare-and-swap, and may be repeated.
@@ -52,6 +64,8 @@ export interface SetAside {
  * Errors of all: NotFoundError where the volume was deleted; UnavailableError where the repository cannot be asked.
  */
 export interface Ledger {
+  readonly settings: SettingsLedger;
+
   /** Records of snapshots. */
   readonly snapshots: SnapshotLedger;
 
