@@ -4,11 +4,11 @@ import { type ByteString, bytesOf } from '../dataset/byte-string.ts';
 import { DeepPaths, fsPath } from '../dataset/import/deep-path.ts';
 import { joinPath } from '../dataset/path.ts';
 import { writeFileAtomic } from '../system/atomic.ts';
-import { lsetxattr } from '../system/calls.ts';
+import { llistxattr, lremovexattr, lsetxattr } from '../system/calls.ts';
 import { encodeOwner, OWNER_MARK } from './owner-mark.ts';
 import { type UpperFile, UpperReader, viewedAs } from './upper-file.ts';
 import { readUpperView, type UpperView, upperViewFile } from './upper-view.ts';
-import { type Ownership, shownBy, type View, viewName } from './view.ts';
+import { DEFAULT_ACL, defaultAclBy, type Ownership, shownBy, type View, viewName } from './view.ts';
 
 export interface ShowOptions {
   /** The upper directory, which nobody uses. */
@@ -61,5 +61,8 @@ function showOne(at: string | Buffer, { kind, status, owner, marked }: UpperFile
   const isOwned = Number(status.uid) === wanted.uid && Number(status.gid) === wanted.gid;
   if (!isOwned) lchownSync(at, wanted.uid, wanted.gid);
   // Changing the owner takes bits away.
+  const acl = defaultAclBy(view, type);
+  if (acl !== undefined) lsetxattr(at, DEFAULT_ACL, acl);
+  else if (type === 'directory' && llistxattr(at).includes(DEFAULT_ACL)) lremovexattr(at, DEFAULT_ACL);
   if (type !== 'symlink' && (!isOwned || Number(status.mode & 0o7777n) !== wanted.mode)) chmodSync(at, wanted.mode);
 }

@@ -1,3 +1,5 @@
+import type { ByteString } from '../dataset/byte-string.ts';
+
 /** Owners and permissions that a volume shows instead of the dataset's. */
 export interface View {
   readonly uid?: number | undefined;
@@ -6,7 +8,7 @@ export interface View {
   readonly mode?: number | undefined;
   /**
    * Files belong to this group (which counts instead of `gid`), and it may do with them what their owner may: a pod's `fsGroup`. New files of
-   * a workspace belong to it too.
+   * a workspace belong to it too, and whoever makes them lets it write to them, whatever his umask is.
    */
   readonly mountGroup?: number | undefined;
 }
@@ -61,4 +63,29 @@ export function shownBy(view: View | undefined, type: Viewed, of: Ownership): Ow
     if (type === 'directory') mode |= SET_GROUP;
   }
   return { mode, ...owner };
+}
+
+/** What new files of a directory get of permissions, unless whoever makes them asks for less: the umask has no say then. */
+export const DEFAULT_ACL = 'system.posix_acl_default' as ByteString;
+
+/** Linux's include/uapi/linux/posix_acl_xattr.h: a version, then tag, permissions and id of each entry; little-endian. */
+const ACL_VERSION = 2;
+const ACL = [
+  { tag: 0x01, permissions: 0o7 },
+  { tag: 0x04, permissions: 0o7 },
+  { tag: 0x20, permissions: 0o5 },
+] as const;
+const NO_ID = 0xffff_ffff;
+
+const ofGroup = Buffer.alloc(4 + ACL.length * 8);
+ofGroup.writeUInt32LE(ACL_VERSION);
+for (const [index, { tag, permissions }] of ACL.entries()) {
+  ofGroup.writeUInt16LE(tag, 4 + index * 8);
+  ofGroup.writeUInt16LE(permissions, 6 + index * 8);
+  ofGroup.writeUInt32LE(NO_ID, 8 + index * 8);
+}
+
+/** The value of `DEFAULT_ACL` that a view shows of an entry: what is made in a group's directory, the group may write. */
+export function defaultAclBy(view: View | undefined, type: Viewed): Buffer | undefined {
+  return type === 'directory' && view?.mountGroup !== undefined ? ofGroup : undefined;
 }

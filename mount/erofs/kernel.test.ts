@@ -22,7 +22,7 @@ import { createRandom, type Random } from '../../test/support/random.ts';
 import { mountImage } from '../image-mount.ts';
 import { mountOverlay } from '../overlay.ts';
 import { encodeOwner, OWNER_MARK } from '../owner-mark.ts';
-import { shownBy } from '../view.ts';
+import { DEFAULT_ACL, shownBy } from '../view.ts';
 import { type ImageOptions, writeImage } from './image.ts';
 import { sampleTree } from './testing/sample-tree.ts';
 
@@ -224,7 +224,9 @@ function expectSame(
   for (const entry of entries) {
     const at = Buffer.concat([Buffer.from(`${root}/`), bufferOf(entry.path)]);
     const { mode, uid, gid, mtimeNs, size, nlink, ino } = lstatSync(at, { bigint: true });
-    const names = llistxattr(at).toSorted();
+    const names = llistxattr(at)
+      .filter((name) => name !== DEFAULT_ACL)
+      .toSorted();
     const xattrs = names.map((name) => [name, hex(lgetxattr(at, Buffer.from(name, 'latin1')))]);
     const seen: unknown[] = [mode, uid, gid, mtimeNs, xattrs];
     const time = BigInt(entry.mtimeSeconds) * 1_000_000_000n + BigInt(entry.mtimeNanos);

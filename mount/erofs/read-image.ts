@@ -82,7 +82,11 @@ interface Listed {
   readonly type: number;
 }
 
-const PREFIXES: Record<number, string> = { [XATTR_INDEX.user]: 'user.', [XATTR_INDEX.trusted]: 'trusted.' };
+const PREFIXES: Record<number, string> = {
+  [XATTR_INDEX.user]: 'user.',
+  [XATTR_INDEX.defaultAcl]: 'system.posix_acl_default',
+  [XATTR_INDEX.trusted]: 'trusted.',
+};
 const DIRENT_TYPES = { file: DIRENT_TYPE.file, directory: DIRENT_TYPE.directory, symlink: DIRENT_TYPE.symlink };
 
 /**

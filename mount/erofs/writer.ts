@@ -3,7 +3,7 @@ import { type ByteString, textOf } from '../../dataset/byte-string.ts';
 import type { DirectoryEntry, Entry, FileEntry, SymlinkEntry, Xattr } from '../../dataset/entry.ts';
 import { CorruptError, InvalidError } from '../../dataset/errors.ts';
 import { encodeOwner, OWNER_MARK } from '../owner-mark.ts';
-import { type Ownership, shownBy, type View, viewName } from '../view.ts';
+import { DEFAULT_ACL, defaultAclBy, type Ownership, shownBy, type View, viewName } from '../view.ts';
 import { DirectoryBlocks } from './directory.ts';
 import { HardLinks } from './hard-links.ts';
 import { inodeBytes, setUint64, writeInode } from './inode.ts';
@@ -83,8 +83,9 @@ export class ImageWriter {
   readonly #links = new HardLinks();
   readonly #view: View | undefined;
   /** What the last entry was without the view, and the mark that tells it to whoever reads an upper layer. */
-  #marked: Ownership | undefined;
-  #mark: Xattr | undefined;
+  #owner: Ownership | undefined;
+  #ownerMark: Xattr | undefined;
+  #marks: readonly Xattr[] = [];
   readonly #stack: OpenDirectory[] = [];
   #depth = 0;
   #top: OpenDirectory | undefined;
@@ -137,15 +138,17 @@ export class ImageWriter {
     else this.#list(parent, path, nameAt, this.#symlink(viewed), DIRENT_TYPE.symlink);
   }
 
-  /** The entry as the view shows it; what it was is noted for its mark. */
+  /** The entry as the view shows it; what it was is noted for its marks. */
   #viewed<Kind extends Entry>(entry: Kind): Kind {
     if (this.#view === undefined) return entry;
     const { mode, uid, gid } = entry;
-    const of = this.#marked;
-    if (of === undefined || of.mode !== mode || of.uid !== uid || of.gid !== gid) {
-      this.#marked = { mode, uid, gid };
-      this.#mark = { name: OWNER_MARK, value: encodeOwner(this.#marked) };
+    const last = this.#owner;
+    if (last === undefined || last.mode !== mode || last.uid !== uid || last.gid !== gid) {
+      this.#owner = { mode, uid, gid };
+      this.#ownerMark = { name: OWNER_MARK, value: encodeOwner(this.#owner) };
     }
+    const acl = defaultAclBy(this.#view, entry.type);
+    this.#marks = acl === undefined ? [this.#ownerMark!] : [this.#ownerMark!, { name: DEFAULT_ACL, value: acl }];
     return { ...entry, ...shownBy(this.#view, entry.type, entry) };
   }
 
@@ -202,7 +205,7 @@ export class ImageWriter {
     const { size } = entry;
     const chunkBits = Math.min(CHUNK_BITS_MAX, Math.max(0, bitsFor(size) - BLOCK_BITS));
     const chunks = Math.ceil(size / 2 ** (BLOCK_BITS + chunkBits));
-    const xattrs = this.#xattrs.plan(entry, true, this.#mark);
+    const xattrs = this.#xattrs.plan(entry, true, this.#marks);
     const length = inodeBytes(compact) + xattrs.bytes + chunks * CHUNK_INDEX_BYTES;
     const region = this.#inodes;
     const at = region.reserve(length, SLOT);
@@ -219,7 +222,7 @@ export class ImageWriter {
   /** A file or symlink with its data, which lies behind the inode when it is short. */
   #withData(entry: FileEntry | SymlinkEntry, compact: boolean, data: Buffer | undefined): number {
     const size = data?.length ?? 0;
-    const xattrs = this.#xattrs.plan(entry, false, this.#mark);
+    const xattrs = this.#xattrs.plan(entry, false, this.#marks);
     const head = inodeBytes(compact) + xattrs.bytes;
     const region = this.#inodes;
     if (size === 0 || head + size > INLINE_MAX) {
@@ -262,7 +265,7 @@ export class ImageWriter {
     directory.nameAt = nameAt;
     directory.lastPath = '';
     directory.subdirectories = 0;
-    directory.xattrs = this.#xattrs.plan(entry, false, this.#mark);
+    directory.xattrs = this.#xattrs.plan(entry, false, this.#marks);
     directory.nid = PENDING;
     directory.childParents.length = 0;
     directory.blocks.clear();

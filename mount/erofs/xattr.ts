@@ -18,10 +18,11 @@ import {
 import type { Region } from './space.ts';
 import { xxh32 } from './xxh32.ts';
 
-/** Names of ours: what is marked on every entry of a view. */
+/** What an image's names begin with; besides a user's, those by which a view is marked. */
 const PREFIXES = [
   { prefix: 'user.', index: XATTR_INDEX.user },
   { prefix: 'trusted.', index: XATTR_INDEX.trusted },
+  { prefix: 'system.posix_acl_default', index: XATTR_INDEX.defaultAcl },
 ] as const;
 const USER = PREFIXES[0].prefix;
 const METACOPY = 'overlay.metacopy' as ByteString;
@@ -60,7 +61,7 @@ export class Xattrs {
   readonly #overlayBits: number;
   #metacopy = NOT_SHARED;
   #overlayPlan: XattrPlan = NO_XATTRS;
-  /** Of entries that have a mark, by `overlay` and its value. */
+  /** Of entries that have marks, by `overlay` and their values. */
   readonly #marked = new Map<string, XattrPlan>();
 
   constructor(region: Region, prefixed: boolean) {
@@ -95,10 +96,10 @@ export class Xattrs {
   /**
    * The plan for an entry; with `overlay`, the two xattrs by which overlayfs finds a file's data are part of it. Writes those to
    * be shared that are not yet.
-   * @param mark a further xattr, in `trusted.`, of which many entries have the same value
+   * @param marks further xattrs, not in `user.`, of which many entries have the same values
    */
-  plan(entry: Entry, overlay: boolean, mark?: Xattr): XattrPlan {
-    const base = mark !== undefined ? this.#planMark(mark, overlay) : overlay ? this.#overlayPlan : NO_XATTRS;
+  plan(entry: Entry, overlay: boolean, marks: readonly Xattr[]): XattrPlan {
+    const base = marks.length > 0 ? this.#planMarks(marks, overlay) : overlay ? this.#overlayPlan : NO_XATTRS;
     return entry.xattrs === undefined || entry.xattrs.length === 0 ? base : this.#planUser(entry, entry.xattrs, base);
   }
 
@@ -120,20 +121,23 @@ export class Xattrs {
     return end;
   }
 
-  #planMark(mark: Xattr, overlay: boolean): XattrPlan {
-    const key = `${overlay ? 1 : 0}${mark.value.toString('latin1')}`;
+  #planMarks(marks: readonly Xattr[], overlay: boolean): XattrPlan {
+    const key = `${overlay} ${marks.map(keyOf).join()}`;
     const known = this.#marked.get(key);
     if (known !== undefined) return known;
-    const base = overlay ? this.#overlayPlan : NO_XATTRS;
-    const id = this.#share(mark);
-    const { index, rest } = split(mark.name);
-    const inline = id === NOT_SHARED ? [mark] : [];
-    const plan: XattrPlan = {
-      bytes: Math.max(base.bytes, XATTR_HEADER_BYTES) + (id === NOT_SHARED ? xattrBytes(mark) : 4),
-      filterBits: base.filterBits | filterBit(index, rest),
-      shared: id === NOT_SHARED ? base.shared : [...base.shared, id],
-      inline,
-    };
+    let { bytes, filterBits } = overlay ? this.#overlayPlan : NO_XATTRS;
+    const shared = overlay ? [...this.#overlayPlan.shared] : [];
+    const inline: Xattr[] = [];
+    if (bytes === 0) bytes = XATTR_HEADER_BYTES;
+    for (const mark of marks) {
+      const { index, rest } = split(mark.name);
+      filterBits |= filterBit(index, rest);
+      const id = this.#share(mark);
+      if (id === NOT_SHARED) inline.push(mark);
+      else shared.push(id);
+      bytes += id === NOT_SHARED ? xattrBytes(mark) : 4;
+    }
+    const plan = { bytes, filterBits, shared, inline };
     if (this.#marked.size >= MARKS_MAX) this.#marked.clear();
     this.#marked.set(key, plan);
     return plan;
