@@ -187,28 +187,45 @@ function isReadOnly({ options, attributes }: MountRecord): boolean {
   return attributes.includes('ro') || options.split(',').includes('ro');
 }
 
+// discard: what is deleted inside is a hole in the file again.
+const MOUNT_DATA = 'discard';
+
+/**
+ * A new device first, without a look at those that are there, which takes long on a node that has a thousand: while another mount of the same file is
+ * alive, the kernel refuses the second (EINVAL, before it reads the log or writes), for no two XFS may have one UUID.
+ */
 async function mountXfs(file: string, at: string): Promise<void> {
-  const flags = MOUNT_FLAGS;
-  // discard: what is deleted inside is a hole in the file again.
-  const data = 'discard';
+  const attached = await attachAndMount(file, at);
+  if (attached === 'mounted') return;
   const [used] = loopDevicesOf(file);
-  if (used !== undefined) {
-    try {
-      await mountAsync({ source: used, target: at, type: 'xfs', flags, data });
-    } catch (error) {
-      if (!isErrno(error, 'EBUSY')) throw error;
-      // It is read-only, as the last save left it.
-      await mountAsync({ source: used, target: at, type: 'xfs', flags: flags | MS.readOnly, data });
-      await remount(at, 0);
-    }
-    return;
-  }
+  // Its last mount may have ended meanwhile.
+  const again = used === undefined ? await attachAndMount(file, at) : await mountUsed(used, at);
+  if (again !== 'mounted') throw refused(file, at, again);
+}
+
+/** @returns why the kernel refused it */
+async function attachAndMount(file: string, at: string): Promise<unknown> {
   using loop = await attachLoop({ file, readOnly: false, directIo: true, blockSize: SECTOR });
   try {
-    await mountAsync({ source: loop.path, target: at, type: 'xfs', flags, data });
+    await mountAsync({ source: loop.path, target: at, type: 'xfs', flags: MOUNT_FLAGS, data: MOUNT_DATA });
+    return 'mounted';
   } catch (error) {
+    if (isErrno(error, 'EINVAL')) return error;
     throw refused(file, at, error);
   }
+}
+
+async function mountUsed(source: string, at: string): Promise<'mounted'> {
+  const one = { source, target: at, type: 'xfs', data: MOUNT_DATA };
+  try {
+    await mountAsync({ ...one, flags: MOUNT_FLAGS });
+  } catch (error) {
+    if (!isErrno(error, 'EBUSY')) throw error;
+    // It is read-only, as the last save left it.
+    await mountAsync({ ...one, flags: MOUNT_FLAGS | MS.readOnly });
+    await remount(at, 0);
+  }
+  return 'mounted';
 }
 
 function refused(file: string, at: string, cause: unknown): UnavailableError {
@@ -237,6 +254,12 @@ function prepareUpper(upper: string, root: DirectoryEntry): void {
   utimensat(temporary, 'now', { seconds: root.mtimeSeconds, nanos: root.mtimeNanos });
   renameSync(temporary, upper);
   syncDirectory(dirname(upper));
+}
+
+/** Whether the workspace is mounted at its place, and nothing else. */
+export function isWorkspaceMounted({ file, at }: Pick<WorkspaceMountOptions, 'file' | 'at'>): boolean {
+  const record = mountAt(realpathSync(at));
+  return record !== undefined && isOn(record, file);
 }
 
 function isOn(record: MountRecord, file: string): boolean {
