@@ -10,6 +10,7 @@ import { compileProgram } from './programs.ts';
 import { benchRead } from './read.ts';
 import { LEGEND, met, type Report, type Row, table } from './report.ts';
 import { benchScale } from './scale.ts';
+import { benchVolumes } from './volumes.ts';
 
 interface Section {
   /** Whether it makes file systems in loop files and mounts them. */
@@ -30,6 +31,7 @@ const { values, positionals } = parseArgs({
     files: { type: 'string' },
     parts: { type: 'string', default: '' },
     peers: { type: 'string', default: '' },
+    volumes: { type: 'string' },
   },
 });
 const sizes = positionals.filter((word) => /^\d+$/.test(word)).map(Number);
@@ -48,6 +50,17 @@ const sections: Record<string, Section> = {
         files: values.files === undefined ? undefined : Number(values.files),
         parts: listed(values.parts),
         peers: listed(values.peers),
+      }),
+  },
+  volumes: {
+    mounts: true,
+    long: true,
+    run: (scratch, soFar) =>
+      benchVolumes(scratch, {
+        soFar,
+        small: values.small,
+        volumes: values.volumes === undefined ? undefined : Number(values.volumes),
+        parts: listed(values.parts),
       }),
   },
   million: { mounts: true, run: benchMillion },

@@ -52,6 +52,12 @@ export function median(values: readonly number[]): number {
   return sorted[Math.floor(sorted.length / 2)] as number;
 }
 
+/** The value that this share of all does not exceed: 0.99 for all but one in a hundred. */
+export function percentile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] as number;
+}
+
 /**
  * Two ways of the same work, timed in turn: the machine's speed drifts within minutes, so that only neighbours compare.
  * @returns the median of each, in the unit that they return

@@ -10,6 +10,11 @@ export function peakResident(pid: number): number {
   return Number(/VmHWM:\s+(\d+) kB/.exec(procFile(pid, 'status'))?.[1] ?? 0) * 1024;
 }
 
+/** The resident size of a process, in bytes; 0 where it has ended. */
+export function resident(pid: number): number {
+  return Number(/VmRSS:\s+(\d+) kB/.exec(procFile(pid, 'status'))?.[1] ?? 0) * 1024;
+}
+
 /** Makes the largest resident size of each process what it has now (proc(5), clear_refs). */
 export function forgetPeak(pids: readonly number[]): void {
   for (const pid of pids) writeFileSync(`/proc/${pid}/clear_refs`, '5');

@@ -4,9 +4,10 @@ import { join } from 'node:path';
 /**
  * The small C programs beside this file: what is measured with them costs little itself.
  *
- * `reader` reads files as a training run does; `fetch` downloads as plainly as can be; `shape` is a link that is slow and far.
+ * `reader` reads files as a training run does; `writer` writes as one does; `fetch` downloads as plainly as can be; `shape` is a link that is
+ * slow and far.
  */
-export type ProgramName = 'reader' | 'fetch' | 'shape';
+export type ProgramName = 'reader' | 'writer' | 'fetch' | 'shape';
 
 /** Compiles a program into `directory`. @returns its path */
 export function compileProgram(directory: string, name: ProgramName): string {
