@@ -33,15 +33,21 @@ export interface SanityOptions {
   readonly directory: string;
   /** The parameters of every volume that it creates. */
   readonly parameters: Readonly<Record<string, string>>;
+  /** What it changes of volumes. */
+  readonly mutableParameters: Readonly<Record<string, string>>;
 }
 
 /** Runs all of csi-sanity, which is installed first where it is not yet, and returns what became of each case. */
-export async function runSanity({ socket, directory, parameters }: SanityOptions): Promise<readonly SanityCase[]> {
+export async function runSanity(options: SanityOptions): Promise<readonly SanityCase[]> {
+  const { socket, directory, parameters, mutableParameters } = options;
   await install();
   mkdirSync(directory, { recursive: true });
-  const yaml = join(directory, 'parameters.yaml');
-  // JSON is YAML.
-  writeFileSync(yaml, JSON.stringify(parameters));
+  const yaml = (name: string, content: object) => {
+    const file = join(directory, name);
+    // JSON is YAML.
+    writeFileSync(file, JSON.stringify(content));
+    return file;
+  };
   const report = join(directory, 'report.json');
   const child = promisify(execFile)(
     program(),
@@ -49,7 +55,8 @@ export async function runSanity({ socket, directory, parameters }: SanityOptions
       `--csi.endpoint=${socket}`,
       `--csi.mountdir=${join(directory, 'target')}`,
       `--csi.stagingdir=${join(directory, 'staging')}`,
-      `--csi.testvolumeparameters=${yaml}`,
+      `--csi.testvolumeparameters=${yaml('parameters.yaml', parameters)}`,
+      `--csi.testvolumemutableparameters=${yaml('mutable-parameters.yaml', mutableParameters)}`,
       `--ginkgo.json-report=${report}`,
       '--ginkgo.no-color',
     ],

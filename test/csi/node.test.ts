@@ -12,10 +12,11 @@ import {
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Digest, sha256 } from '../../dataset/digest.ts';
+import { sha256 } from '../../dataset/digest.ts';
 import { objectsOf, PREFETCHES, prefetchSource, untilCached } from '../support/prefetch.ts';
 import { canMount } from '../support/privilege.ts';
 import { type CsiClient, connectCsi, mountCapability } from './client.ts';
+import { digests, endVolume, makeVolume, type NodeVolume, sizeOf } from './node-volume.ts';
 import { createPlugin, type TestPlugin } from './plugin.ts';
 
 const MIB = 2 ** 20;
@@ -47,33 +48,12 @@ describe.skipIf(!canMount)('a node', () => {
     expect(left).toEqual([]);
   });
 
-  /** A volume with the paths that a kubelet would choose for it. */
-  async function volume(name: string, capability: object, changes: object = {}) {
-    const answer = await client.call('CreateVolume', {
-      name,
-      volumeCapabilities: [capability],
+  const volume = (name: string, capability: object, changes: object = {}) =>
+    makeVolume(client, join(plugin.directory, 'kubelet'), name, capability, {
       parameters: { dataset: 'numbers' },
       ...changes,
     });
-    const volumeId: string = answer.volume.volumeId;
-    const stagingTargetPath = join(plugin.directory, 'kubelet', volumeId, 'globalmount');
-    const targetOf = (pod: string) => join(plugin.directory, 'kubelet', volumeId, pod);
-    mkdirSync(stagingTargetPath, { recursive: true });
-    return {
-      volumeId,
-      stagingTargetPath,
-      targetOf,
-      stage: { volumeId, stagingTargetPath, volumeCapability: capability },
-      publish: (pod: string, more: object = {}) => ({
-        volumeId,
-        stagingTargetPath,
-        targetPath: targetOf(pod),
-        volumeCapability: capability,
-        ...more,
-      }),
-      unpublish: (pod: string) => ({ volumeId, targetPath: targetOf(pod) }),
-    };
-  }
+  const end = (one: NodeVolume, ...pods: string[]) => endVolume(client, one, ...pods);
 
   it('says who it is and what it does', async () => {
     expect(await client.call('NodeGetInfo')).toMatchObject({ nodeId: 'a-node', accessibleTopology: null });
@@ -81,7 +61,12 @@ describe.skipIf(!canMount)('a node', () => {
     expect(capabilities.map(({ rpc }: { rpc: { type: string } }) => rpc.type)).toEqual([
       'STAGE_UNSTAGE_VOLUME',
       'GET_VOLUME_STATS',
+      'EXPAND_VOLUME',
       'SINGLE_NODE_MULTI_WRITER',
+      'VOLUME_MOUNT_GROUP',
+      'VOLUME_CONDITION',
+      'GET_VOLUME_HEALTH',
+      'GET_STORAGE_HEALTH',
     ]);
   });
 
@@ -118,7 +103,7 @@ describe.skipIf(!canMount)('a node', () => {
   it('fetches what the parameter prefetch says when a volume is staged, and no other file', async () => {
     const cache = join(plugin.directory, 'cache');
     const before = new Set(objectsOf(cache));
-    const staged: Awaited<ReturnType<typeof volume>>[] = [];
+    const staged: NodeVolume[] = [];
     const wanted: string[] = [];
     for (const [at, { what, folders }] of PREFETCHES.entries()) {
       const from = join(plugin.directory, `prefetch-${at}`);
@@ -252,13 +237,13 @@ describe.skipIf(!canMount)('a node', () => {
   it('refuses a capability that the volume does not have', async () => {
     const pinned = await volume('no writers', readers);
     expect(await client.fail('NodeStageVolume', { ...pinned.stage, volumeCapability: writers })).toMatchObject({
-      code: status.INVALID_ARGUMENT,
+      code: status.FAILED_PRECONDITION,
       details: expect.stringMatching(/read-only/),
     });
     await client.call('NodeStageVolume', pinned.stage);
     expect(
       await client.fail('NodePublishVolume', pinned.publish('pod', { volumeCapability: oneWriter })),
-    ).toMatchObject({ code: status.INVALID_ARGUMENT });
+    ).toMatchObject({ code: status.FAILED_PRECONDITION });
     await client.call('NodeUnstageVolume', pinned.stage);
     await client.call('DeleteVolume', pinned.stage);
   });
@@ -271,6 +256,10 @@ describe.skipIf(!canMount)('a node', () => {
     ['NodePublishVolume', { volumeId: 'v', targetPath: '/a' }, /volume_capability is missing/],
     ['NodeUnpublishVolume', { volumeId: 'v', targetPath: '../a' }, /absolute path/],
     ['NodeGetVolumeStats', { volumeId: 'v' }, /volume_path is missing/],
+    ['NodeGetVolumeHealth', {}, /volume_id is missing/],
+    ['NodeExpandVolume', { volumePath: '/a' }, /volume_id is missing/],
+    ['NodeExpandVolume', { volumeId: 'v' }, /volume_path is missing/],
+    ['NodeExpandVolume', { volumeId: 'v', volumePath: '/a', capacityRange: { requiredBytes: -1 } }, /required_bytes/],
   ])('refuses %s of %j', async (method, request, message) => {
     expect(await client.fail(method, request)).toEqual({
       code: status.INVALID_ARGUMENT,
@@ -284,9 +273,10 @@ describe.skipIf(!canMount)('a node', () => {
     expect(await client.fail('NodePublishVolume', { ...unknown, targetPath: '/nowhere/else' })).toMatchObject({
       code: status.NOT_FOUND,
     });
-    expect(await client.fail('NodeGetVolumeStats', { volumeId: 'fake', volumePath: '/' })).toMatchObject({
-      code: status.NOT_FOUND,
-    });
+    for (const method of ['NodeGetVolumeStats', 'NodeGetVolumeHealth', 'NodeExpandVolume'])
+      expect(await client.fail(method, { volumeId: 'fake', volumePath: '/' }), method).toMatchObject({
+        code: status.NOT_FOUND,
+      });
     await client.call('NodeUnpublishVolume', { volumeId: 'fake', targetPath: join(plugin.directory, 'never') });
     await client.call('NodeUnstageVolume', unknown);
   });
@@ -305,26 +295,4 @@ describe.skipIf(!canMount)('a node', () => {
     for (const { targetOf } of volumes) expect(digests(targetOf('pod'))).toEqual(digests(source));
     await Promise.all(volumes.map((each) => end(each, 'pod')));
   });
-
-  async function end(one: Awaited<ReturnType<typeof volume>>, pod: string): Promise<void> {
-    await client.call('NodeUnpublishVolume', one.unpublish(pod));
-    await client.call('NodeUnstageVolume', one.stage);
-    await client.call('DeleteVolume', one.stage);
-  }
 });
-
-/** The SHA-256 of each file below a directory, by its path. */
-function digests(directory: string): Record<string, Digest> {
-  return Object.fromEntries(files(directory).map((path) => [path, sha256(readFileSync(join(directory, path)))]));
-}
-
-function sizeOf(directory: string): number {
-  return files(directory).reduce((sum, path) => sum + statSync(join(directory, path)).size, 0);
-}
-
-function files(directory: string): string[] {
-  return readdirSync(directory, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name).slice(directory.length + 1))
-    .sort();
-}
