@@ -1,0 +1,135 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createAsks } from '../controller/asks.ts';
+import { createNodeObserver } from '../controller/nodes.ts';
+import { type Snapshot, snapshotOf, snapshotRecords, snapshotSlot } from '../controller/snapshot.ts';
+import { listSnapshots, readSnapshot, type SnapshotContext, snapshotStore } from '../controller/snapshots.ts';
+import { slotOf, slotOfId, type Volume } from '../controller/volume.ts';
+import { noVolume, readSlot, readVolume } from '../controller/volume-store.ts';
+import { shortId } from '../dataset/digest.ts';
+import { InvalidError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
+import type { Repository } from '../dataset/repository.ts';
+import { formatDate, formatDuration } from './format.ts';
+import type { Session } from './session.ts';
+import { formatTable } from './table.ts';
+
+/** Asks nodes through the repository. */
+export function snapshotContext(repository: Repository, { signal }: Session): SnapshotContext {
+  return { asks: createAsks({ repository }), nodes: createNodeObserver({ repository }), signal };
+}
+
+/** Whether a text can only be a snapshot of a volume, and no NAME@TAG. */
+export function isSnapshotId(text: string): boolean {
+  return text.startsWith('snap-') && !text.includes('@');
+}
+
+/** The volume with this id, or that was created by this name: what a cluster calls its persistent volume. Undefined where there is none. */
+export async function findVolume(repository: Repository, text: string): Promise<Volume | undefined> {
+  try {
+    if (slotOfId(text) !== undefined) return await readVolume(repository, text);
+    return (await readSlot(repository.bucket, slotOf(text)))?.volume;
+  } catch (error) {
+    if (error instanceof NotFoundError) return undefined;
+    throw error;
+  }
+}
+
+/** Errors: NotFoundError. */
+export async function requireVolume(repository: Repository, text: string): Promise<Volume> {
+  const volume = await findVolume(repository, text);
+  if (volume !== undefined) return volume;
+  if (slotOfId(text) !== undefined) throw noVolume(text);
+  throw new NotFoundError(
+    `there is no volume '${text}' in ${repository.location}: give a volume's id or name, which is the persistent volume's, or the directory of a workspace (/dir or ./dir)`,
+    { facts: { volume: text } },
+  );
+}
+
+/**
+ * The snapshot with this id, or the start of one, or that was created by this name.
+ * Errors: NotFoundError; InvalidError where several ids begin so.
+ */
+export async function requireSnapshot(repository: Repository, text: string): Promise<Snapshot> {
+  if (snapshotRecords.slotOfId(text) !== undefined) return await readSnapshot(repository, text);
+  const found = isSnapshotId(text) ? (await snapshotsOf(repository)).filter(({ id }) => id.startsWith(text)) : [];
+  if (found.length > 1)
+    throw new InvalidError(`${found.length} snapshots' ids begin with '${text}': give more of it`, {
+      facts: { snapshot: text },
+    });
+  const named = await snapshotStore(repository).at(snapshotSlot(text));
+  const snapshot = found[0] ?? (named && snapshotOf(named.record));
+  if (snapshot !== undefined) return snapshot;
+  throw new NotFoundError(`there is no snapshot '${text}': 'larder snapshot list' shows what there is`, {
+    facts: { snapshot: text },
+  });
+}
+
+/** How often it is looked whether snapshots are ready, in milliseconds. */
+const LOOK_INTERVAL = 300;
+
+/**
+ * Waits until a snapshot's content is in the repository.
+ * Errors: UnavailableError where its node says that it cannot bring it now; it goes on trying.
+ */
+export async function untilReady(repository: Repository, id: string, signal: AbortSignal): Promise<Snapshot> {
+  for (;;) {
+    const snapshot = await readSnapshot(repository, id);
+    if (snapshot.ready) return snapshot;
+    if (snapshot.failure !== undefined)
+      throw new UnavailableError(`snapshot ${id} is cut, and not in the repository yet: ${snapshot.failure}`, {
+        facts: { snapshot: id },
+      });
+    await sleep(LOOK_INTERVAL, undefined, { signal });
+  }
+}
+
+/** All snapshots of volumes, or those that `wants` takes. */
+export async function snapshotsOf(
+  repository: Repository,
+  wants: { readonly source?: string; readonly dataset?: string } = {},
+): Promise<Snapshot[]> {
+  const { source, dataset } = wants;
+  const found: Snapshot[] = [];
+  for (let after: string | undefined; ; ) {
+    const page = await listSnapshots(repository, { ...(source !== undefined && { source }), ...(after && { after }) });
+    found.push(...page.snapshots.filter((each) => dataset === undefined || each.dataset === dataset));
+    if (page.next === undefined) return found.sort((a, b) => (a.created < b.created ? -1 : 1));
+    after = page.next;
+  }
+}
+
+/** What programs are told of a snapshot. */
+export function snapshotDocument({ id, source, version, ...rest }: Snapshot): object {
+  return { snapshot: id, volume: source, ...(version !== undefined && { version }), ...rest };
+}
+
+export function printSnapshots({ output }: Session, snapshots: readonly Snapshot[]): void {
+  for (const snapshot of snapshots) output.document(snapshotDocument(snapshot));
+  if (snapshots.length === 0) return;
+  const rows = snapshots.map((snapshot) => {
+    const { id, volumeName, dataset, version, created } = snapshot;
+    const content = version === undefined ? dataset : `${dataset}@${shortId(version)}`;
+    return [id, volumeName, content, formatDate(created), stateOf(snapshot)];
+  });
+  const columns = ['SNAPSHOT', 'VOLUME', 'CONTENT', 'WHEN', 'STATE'].map((title) => ({ title }));
+  for (const line of formatTable(columns, rows)) output.line(line);
+}
+
+export function stateOf({ ready, failure, node }: Snapshot): string {
+  if (failure !== undefined) return ready ? `ready; ${failure}` : `not ready: ${failure}`;
+  return ready ? 'ready' : `on node ${node} alone, which is bringing it to the repository`;
+}
+
+/** Lines that tell of one snapshot. */
+export function aboutSnapshot(snapshot: Snapshot): string[] {
+  const { id, name, source, volumeName, dataset, version, created, capacityBytes, group, pauseMilliseconds } = snapshot;
+  return [
+    `snapshot ${id}`,
+    `name     ${name}`,
+    `volume   ${volumeName} (${source}), ${capacityBytes} bytes`,
+    `content  ${version === undefined ? dataset : `${dataset}@${version}`}`,
+    `when     ${formatDate(created)}`,
+    ...(pauseMilliseconds === undefined ? [] : [`pause    ${formatDuration(pauseMilliseconds)}`]),
+    ...(group === undefined ? [] : [`group    ${group}`]),
+    `state    ${stateOf(snapshot)}`,
+  ];
+}
