@@ -48,9 +48,10 @@ describe.skipIf(!canMount)('a plugin that is killed between two effects', () => 
   afterAll(() => world?.close());
 
   it.each(FAULT_POINTS)('after %s: repeating the calls mends it, and leaves nothing', async (point) => {
-    onTestFailed(() => {
+    onTestFailed(({ task }) => {
       isSpoiled = true;
       console.error(world.logSince());
+      console.error(task.result?.errors?.map(({ message }) => message));
     });
     world.arm(point);
     await lifeOf(point)(world, `killed at ${point}`);
