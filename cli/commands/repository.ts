@@ -51,6 +51,8 @@ const AREAS = [
   'datasets',
   'volumes',
   'snapshots',
+  'groups',
+  'nodes',
   'sources',
   'gc',
 ] as const;
