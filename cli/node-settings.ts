@@ -22,6 +22,12 @@ export interface NodeSettings {
   readonly passthrough?: boolean;
   /** Whether what seems to come next is fetched before it is opened: LARDER_READ_AHEAD. */
   readonly readAhead?: boolean;
+  /** How often workspaces are saved that say nothing themselves, in milliseconds; 0: when they are unstaged: LARDER_AUTOSAVE. */
+  readonly autosave?: number;
+  /** How often the node gives a sign of life, in milliseconds: LARDER_HEARTBEAT. */
+  readonly heartbeat?: number;
+  /** After how long without one others are given up, in milliseconds: LARDER_GIVE_UP. */
+  readonly giveUp?: number;
 }
 
 export type Variables = Readonly<Record<string, string | undefined>>;
@@ -37,12 +43,18 @@ export function readNodeSettings(env: Variables): NodeSettings {
   const verity = choice(env, 'LARDER_VERITY', VERITY_CHOICES);
   const passthrough = choice(env, 'LARDER_PASSTHROUGH', ['auto', 'off']);
   const readAhead = choice(env, 'LARDER_READ_AHEAD', ['auto', 'off']);
+  const autosave = read(env, 'LARDER_AUTOSAVE', parseInterval, "a number with a unit, such as 10s or 5m, or 'off'");
+  const heartbeat = period(env, 'LARDER_HEARTBEAT');
+  const giveUp = period(env, 'LARDER_GIVE_UP');
   return {
     ...((limit ?? minFree) && { limits: { ...(limit && { limit }), ...(minFree && { minFree }) } }),
     ...(scrubRate !== undefined && { scrubRate }),
     ...(verity !== undefined && { verity }),
     ...(passthrough !== undefined && { passthrough: passthrough === 'auto' }),
     ...(readAhead !== undefined && { readAhead: readAhead === 'auto' }),
+    ...(autosave !== undefined && { autosave }),
+    ...(heartbeat !== undefined && { heartbeat }),
+    ...(giveUp !== undefined && { giveUp }),
     ...(deadline !== undefined && { deadline }),
     ...(streamOver !== undefined && { streamOver }),
     ...(streamMemory !== undefined && { streamMemory }),
@@ -51,6 +63,10 @@ export function readNodeSettings(env: Variables): NodeSettings {
 
 function parseRate(text: string): number | undefined {
   return text === 'off' ? 0 : parseBytes(text);
+}
+
+function parseInterval(text: string): number | undefined {
+  return text === 'off' ? 0 : parsePeriod(text);
 }
 
 /** A length of time, in milliseconds. */

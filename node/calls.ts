@@ -66,7 +66,7 @@ export function createMountCalls(parts: CallParts): Pick<Handlers, 'mount' | 'un
       const volume = volumes.records.at(directory)?.volume ?? volumeAt(directory);
       return volumes.lock(volume, async () => {
         const result = await volumes.unstage(volume, directory);
-        if (discard) volumes.discard(volume);
+        if (discard) await volumes.discard(volume);
         return { directory, unmounted: result.unmounted, heldBy: holdersOf(result) };
       });
     },

@@ -1,4 +1,5 @@
 import { mkdirSync, readdirSync, realpathSync, rmSync } from 'node:fs';
+import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Cache, openCache } from '../cache/cache.ts';
@@ -29,6 +30,8 @@ import { createRecovery, type Recovery } from './recovery.ts';
 import { accessWithin, createRepositories, type Repositories } from './repositories.ts';
 import { createResolver } from './resolve.ts';
 import type { Rights } from './rights.ts';
+import type { Registry } from './saves/leases.ts';
+import type { Saves } from './saves/saves.ts';
 import type { Care } from './scrub.ts';
 import { createVolumes, type Volumes } from './service.ts';
 import { createStageMaps } from './stage-maps.ts';
@@ -53,6 +56,8 @@ export interface Node extends AsyncDisposable {
   readonly neighbours: Neighbours | undefined;
   readonly versions: StagedVersions;
   readonly volumes: Volumes;
+  /** What becomes of the changes to workspaces. */
+  readonly saves: Saves;
   readonly prefetches: StagePrefetches;
   readonly care: Care;
   readonly events: EventLog;
@@ -85,6 +90,10 @@ export interface NodeOptions {
   readonly readAhead?: boolean;
   /** Who may use which dataset; without it, everyone may. */
   readonly rights?: Rights | undefined;
+  /** How workspaces with a record in a repository are taken and saved; without it, they are served as others are. */
+  readonly registry?: Registry;
+  /** How often such a workspace is saved that says nothing itself, in milliseconds; 0: when it is unstaged. */
+  readonly autosave?: number;
   readonly log: Logger;
 }
 
@@ -179,6 +188,10 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     prefetches,
     reach,
     rights: options.rights,
+    ...(options.registry !== undefined && { registry: options.registry }),
+    ...(options.autosave !== undefined && { autosave: options.autosave }),
+    facts: async () => ({ freeBytes: await freeBytes(cache, capacity) }),
+    log,
   });
   const about = (version: string) => aboutVersion({ known, volumes }, version);
   const versionOf = (id: string) => versions.sources().find(({ map }) => map.has(id as Digest))?.version;
@@ -215,9 +228,12 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   // Mounts that cannot ask any more get what they lack.
   const onTakenUp = ring.how === 'replaced' ? healer(versions, hydrator, log) : undefined;
   await volumes.recover({ log, recovery, onTakenUp });
+  // Before all that it needs, and before the mounts of workspaces are let go of.
+  stack.use(volumes.saves);
   recovery.begun();
   await untilServed(recovery, ring);
   begun.resolve();
+  volumes.saves.adopt();
   const { startCare } = await import('./scrub.ts');
   const { scrubRate } = options;
   const care = stack.use(startCare({ cache, index, hydrator, known, versions, maps, repositories, log, scrubRate }));
@@ -244,6 +260,7 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     neighbours,
     versions,
     volumes,
+    saves: volumes.saves,
     prefetches,
     care,
     events,
@@ -260,6 +277,12 @@ export async function openNode(options: NodeOptions): Promise<Node> {
 async function untilServed(recovery: Recovery, ring: KeptRing): Promise<void> {
   const end = performance.now() + SERVE_FIRST;
   while ((recovery.pending > 0 || ring.server.counters().held > 0) && performance.now() < end) await sleep(5);
+}
+
+/** Room for workspaces' changes, which objects of the cache make way for but images do not. */
+async function freeBytes({ layout }: Cache, capacity: Capacity | undefined): Promise<number> {
+  const { bavail, bsize } = await statfs(layout.directory);
+  return Math.max(0, Math.floor(bavail * bsize - (capacity?.stats().minFree ?? 0)));
 }
 
 /** Removes what a killed daemon was writing under a temporary name; its successor has the cache to itself. */

@@ -1,7 +1,9 @@
 import { describeHolder } from '../mount/holders.ts';
 import type { Unmounted } from '../mount/unmount.ts';
+import { silentLogger } from './log.ts';
 import { openRecords, type StagedRecord, type StagedRecords } from './records.ts';
 import { everyoneMay } from './rights.ts';
+import { createSaves, type SavesKeeper } from './saves/saves.ts';
 import { createSerial, type Serial } from './serial.ts';
 import { InUseError, type NodeService } from './service-types.ts';
 import { volumeCondition } from './volumes/condition.ts';
@@ -13,7 +15,6 @@ import { type RecoverParts, recoverVolumes } from './volumes/recover.ts';
 import { stageVolume, unstageVolume, type VolumeStageRequest } from './volumes/stage.ts';
 import { volumeStats } from './volumes/stats.ts';
 import { type WorkspacePlace, workspacePlace } from './volumes/workspace.ts';
-import { removeWorkspace } from './workspace-record.ts';
 
 /** `NodeService`, for volumes of any repository. */
 export interface Volumes {
@@ -26,13 +27,15 @@ export interface Volumes {
   stats: NodeService['stats'];
   expand: NodeService['expand'];
   condition: NodeService['condition'];
-  /** Removes a workspace's changes; it must not be staged. */
-  discard(volume: string): void;
+  /** Removes a workspace's changes; it must not be staged, nor be saved still. */
+  discard(volume: string): Promise<void>;
   /** Takes up what an earlier daemon staged, and clears away what it had half done. */
   recover(parts: RecoverParts): Promise<void>;
   readonly records: StagedRecords;
   /** One thing at a time is done with a volume, whoever asks for it; whoever calls the functions above holds it. */
   readonly lock: Serial;
+  /** What becomes of the changes to workspaces. */
+  readonly saves: SavesKeeper;
   /** Where a workspace is kept. */
   workspaceOf(volume: string): WorkspacePlace;
 }
@@ -41,7 +44,8 @@ export function createVolumes(parts: VolumesParts): Volumes {
   const records = openRecords(parts.paths.staged);
   const workspaceOf = (volume: string) => workspacePlace(parts.paths.workspaces, parts.cache.layout.workspaces, volume);
   const lock = createSerial();
-  const context: VolumesContext = { ...parts, rights: parts.rights ?? everyoneMay, records, lock, workspaceOf };
+  const saves = createSaves({ ...parts, log: parts.log ?? silentLogger, records, lock, workspaceOf });
+  const context: VolumesContext = { ...parts, rights: parts.rights ?? everyoneMay, records, lock, workspaceOf, saves };
   return {
     records,
     lock,
@@ -55,12 +59,13 @@ export function createVolumes(parts: VolumesParts): Volumes {
     expand: (volume, path, capacityBytes) => expandVolume(context, volume, path, capacityBytes),
     condition: (volume) => volumeCondition(context, volume),
     recover: (recoverParts) => recoverVolumes(context, recoverParts),
-    discard(volume) {
+    async discard(volume) {
       if (records.get(volume) !== undefined) {
         throw new InUseError(`volume ${volume} is staged: unmount it first`, { facts: { volume } });
       }
-      removeWorkspace(workspaceOf(volume));
+      await saves.discard(volume);
     },
+    saves,
   };
 }
 
@@ -73,7 +78,7 @@ export function holdersOf(result: Unmounted): string[] {
 export function nodeServiceOf(volumes: Volumes, repository: string): NodeService {
   return {
     async stage(request) {
-      await volumes.lock(request.volume, () => volumes.stage({ ...request, repository }));
+      await volumes.lock(request.volume, () => volumes.stage({ ...request, repository, leased: true }));
     },
     async unstage(volume, stagingPath) {
       await volumes.lock(volume, () => volumes.unstage(volume, stagingPath));

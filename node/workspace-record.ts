@@ -34,7 +34,7 @@ export interface WorkspaceLease {
    */
   readonly state: 'taking' | 'held' | 'fenced' | 'released';
   /** What of a fenced workspace was set aside last. */
-  readonly aside?: { readonly branch: string; readonly version: Digest };
+  readonly aside?: { readonly version: Digest /** Absent until it is made. */; readonly branch?: string };
 }
 
 export function readWorkspaceRecord(file: string): WorkspaceRecord | undefined {
@@ -67,13 +67,20 @@ async function write(file: string, record: WorkspaceRecord): Promise<void> {
   await writeFileAtomic(file, `${JSON.stringify(record)}\n`, { mode: 0o600 });
 }
 
-/** The image first: a record without an image describes an empty workspace. */
-export function removeWorkspace(place: {
+interface Files {
   readonly file: string;
   readonly record: string;
   readonly saves: string;
-}): void {
-  rmSync(place.file, { force: true });
-  removeSaveIndex(place.saves);
+}
+
+/** The image first: a record without an image describes an empty workspace. */
+export function removeWorkspace(place: Files): void {
+  removeImage(place);
   rmSync(place.record, { force: true });
+}
+
+/** The image, and what saves know of it. */
+export function removeImage({ file, saves }: Pick<Files, 'file' | 'saves'>): void {
+  rmSync(file, { force: true });
+  removeSaveIndex(saves);
 }

@@ -8,6 +8,7 @@ import { logCalls } from '../csi-log.ts';
 import { type DaemonOptions, logFormatOption, untilAborted } from '../daemon.ts';
 import { withExamples } from '../help.ts';
 import { kernelReport, lackLines } from '../kernel-report.ts';
+import { createRegistry, type NodeRegistry } from '../registry.ts';
 import type { Session, Start } from '../session.ts';
 import { larderVersion } from '../version.ts';
 
@@ -32,12 +33,13 @@ export function addNode(program: Command, start: Start): void {
       const { startNode } = await import('../../node/daemon.ts');
       const { cache, runtime } = environment;
       const version = larderVersion();
-      await using running = await startNode({ ...settings, cache, runtime, log, version });
+      const registry = createRegistry(environment.node, settings);
+      await using running = await startNode({ ...settings, registry, cache, runtime, log, version });
       log.info(`serving this node: cache ${cache}, runtime ${runtime}`, { cache, runtime });
       const { metricsPort } = running;
       if (metricsPort !== undefined) log.info(`serving /metrics and /healthz on port ${metricsPort}`, { metricsPort });
       for (const line of lackLines(await kernelReport(environment))) log.warn(line);
-      const csi = serveCsi(session, log, running, options.controller === true);
+      const csi = serveCsi(session, log, running, registry, options.controller === true);
       await using _csi = await Promise.race([csi, running.node.failed]);
       await Promise.race([untilAborted(signal), running.node.failed]);
     });
@@ -56,6 +58,7 @@ async function serveCsi(
   session: Session,
   log: Logger,
   { node: { volumes }, health }: RunningNode,
+  registry: NodeRegistry,
   controller: boolean,
 ): Promise<AsyncDisposable | undefined> {
   const { environment } = session;
@@ -63,14 +66,13 @@ async function serveCsi(
   if (endpoint === undefined) return undefined;
   const repository = await openPatiently(session, log);
   if (repository === undefined) return undefined;
-  const [{ startPlugin }, { createNodeObserver }, { createAsks }, { nodeServiceOf }, { aboutVolume }] =
-    await Promise.all([
-      import('../../csi/plugin.ts'),
-      import('../../controller/nodes.ts'),
-      import('../../controller/asks.ts'),
-      import('../../node/service.ts'),
-      import('../../node/log.ts'),
-    ]);
+  const [nodes, { startPlugin }, { createAsks }, { nodeServiceOf }, { aboutVolume }] = await Promise.all([
+    registry.observerOf(repository),
+    import('../../csi/plugin.ts'),
+    import('../../controller/asks.ts'),
+    import('../../node/service.ts'),
+    import('../../node/log.ts'),
+  ]);
   const about = (volume: string) => {
     const record = volumes.records.get(volume);
     return record === undefined ? {} : aboutVolume(record);
@@ -79,9 +81,13 @@ async function serveCsi(
     endpoint,
     version: larderVersion(),
     repository,
-    ...(controller && { controller: { nodes: createNodeObserver({ repository }), asks: createAsks({ repository }) } }),
+    ...(controller && { controller: { nodes, asks: createAsks({ repository }) } }),
     node: { id: environment.node, service: nodeServiceOf(volumes, repository.location), health },
     log: logCalls(log, about),
+  });
+  // Signs of life tell how much room the node has; if they cannot begin now, they do with the first volume.
+  volumes.saves.membership(repository.location).catch((error) => {
+    log.warn(`no sign of life is given yet: ${(error as Error).message}`, { error });
   });
   log.info(`answering CSI's ${controller ? 'node and controller' : 'node'} calls on ${endpoint}`);
   return { [Symbol.asyncDispose]: () => server.close() };

@@ -3,11 +3,12 @@ import { join } from 'node:path';
 import { type ByteString, bytesOf, textOf } from '../../dataset/byte-string.ts';
 import { type Change, type CommitOptions, commitChanges } from '../../dataset/commit.ts';
 import type { Content } from '../../dataset/entry.ts';
-import { ConflictError, CorruptError, isErrno } from '../../dataset/errors.ts';
+import { ConflictError, CorruptError, isErrno, UnavailableError } from '../../dataset/errors.ts';
 import type { Version } from '../../dataset/version.ts';
 import { syncfs } from '../../system/calls.ts';
 import { faultPoint } from '../../system/fault.ts';
 import { baseTree } from '../base-tree.ts';
+import { backingFile } from '../loop.ts';
 import { mountAt } from '../mount-table.ts';
 import { cloneNames, cloneUnfrozen, mountClone } from '../snapshot.ts';
 import { unmountAndRemove } from '../unmount.ts';
@@ -76,6 +77,7 @@ const nothing = { cloneMilliseconds: 0, pauseMilliseconds: 0, inodesSeen: 0, fil
  */
 export async function saveWorkspace(options: SaveOptions): Promise<SaveResult> {
   const { place, lower, last, index, still = false, signal } = options;
+  refuseUnmounted(place);
   const filesystem = openSync(place.at, 'r');
   try {
     await syncfs(filesystem);
@@ -143,6 +145,13 @@ export async function loggedUntil(at: string): Promise<string | undefined> {
   } finally {
     closeSync(filesystem);
   }
+}
+
+/** A directory on which it is not mounted looks like a workspace in which nothing was changed. */
+function refuseUnmounted({ at, file }: SavePlace): void {
+  const mounted = mountAt(realpathSync(at));
+  if (mounted?.type === 'xfs' && backingFile(mounted.source) === realpathSync(file)) return;
+  throw new UnavailableError(`the workspace ${file} is not mounted at ${at} any more`, { facts: { file, at } });
 }
 
 /** So many files are left out of a save at most. */

@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { bytesOf } from '../../dataset/byte-string.ts';
 import { commitChanges, readingPool } from '../../dataset/commit.ts';
 import type { Digest } from '../../dataset/digest.ts';
@@ -119,8 +119,8 @@ export function serveSaves(daemon: DaemonSide, mostIndexes: number): void {
 
   const commit = async (order: CommitJob, job: number, signal: AbortSignal): Promise<CommittedClone> => {
     const { clone, at } = order;
-    using opened = indexes.open(order.index);
-    const { index } = opened;
+    // The workspace may be gone, and what its saves knew with it.
+    using opened = existsSync(order.index) ? indexes.open(order.index) : undefined;
     const repository = await repositories.at(order.repository);
     const lower = await versionOf(repository, order.lower, signal);
     mkdirSync(at, { recursive: true, mode: 0o700 });
@@ -129,7 +129,7 @@ export function serveSaves(daemon: DaemonSide, mostIndexes: number): void {
       const changes = upperChanges({
         upper,
         base: baseTree(repository, lower.root, signal),
-        known: (seen) => index.known(seen),
+        known: (seen) => opened?.index.known(seen),
         signal,
       });
       const { version, read } = await commitChanges({

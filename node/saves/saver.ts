@@ -26,7 +26,7 @@ export interface JobOptions {
 
 export interface SaveOptions extends JobOptions {
   /** Somebody waits for it. */
-  readonly urgent: boolean;
+  readonly isUrgent: () => boolean;
   /** Its turn has come: from here on, changes may be too late for it. */
   readonly onBegin?: () => void;
   /** Gives a new version its name. @returns whether it has one; what it throws ends the save, as one whose version has none */
@@ -59,6 +59,10 @@ interface Job {
   saved?: Saved;
   failure?: unknown;
   stubborn?: NodeJS.Timeout;
+}
+
+function isUrgent({ options }: Pick<Job, 'options'>): boolean {
+  return options.isUrgent?.() ?? false;
 }
 
 export function createSaver({ lock, temporary }: SaverParts): Saver {
@@ -152,8 +156,8 @@ export function createSaver({ lock, temporary }: SaverParts): Saver {
   const takeNext = (): Job | undefined => {
     const saves = count('save');
     const may = ({ order, options }: Job) =>
-      order?.kind === 'commit' ? count('commit') < COMMITS : saves < SLOTS + (options.urgent ? URGENT_SLOTS : 0);
-    const at = waiting.findIndex((job) => job.options.urgent && may(job));
+      order?.kind === 'commit' ? count('commit') < COMMITS : saves < SLOTS + (isUrgent({ options }) ? URGENT_SLOTS : 0);
+    const at = waiting.findIndex((job) => isUrgent(job) && may(job));
     const index = at >= 0 ? at : waiting.findIndex(may);
     return index < 0 ? undefined : waiting.splice(index, 1)[0];
   };

@@ -19,7 +19,7 @@ export async function volumeCondition(context: VolumesContext, volume: string): 
     throw new NotFoundError(`volume ${volume} is not staged on this node`, { facts: { volume } });
   const missing = missingMount(record);
   if (missing !== undefined) return { abnormal: true, reason: 'not-mounted', message: missing };
-  const { fenced, failing } = context.saves?.stateOf(volume) ?? {};
+  const { fenced, failing } = context.saves.stateOf(volume) ?? {};
   if (fenced !== undefined) return { abnormal: true, reason: 'fenced', message: fencedText(fenced) };
   if (failing !== undefined) {
     const message = `changes are not saved since ${failing.since}, and are on this node only: ${failing.message}`;

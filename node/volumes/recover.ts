@@ -26,10 +26,11 @@ export async function recoverVolumes(context: VolumesContext, parts: RecoverPart
   for (const record of records.all()) {
     try {
       if (record.state !== 'staged' || !isOurs(record)) {
-        await tearDown(context, record);
+        await tearDown(context, record, 'later');
         continue;
       }
       takeUpLater(context, parts, record);
+      context.saves.begin(record);
       if (record.kind === 'workspace' && thawLeftover(workspaceOf(record.volume).at)) {
         const text = `workspace ${record.volume} had been left frozen by a snapshot that was cut short: it goes on`;
         log.warn(text, aboutVolume(record));

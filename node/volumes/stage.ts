@@ -1,12 +1,15 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Digest } from '../../dataset/digest.ts';
 import { ConflictError } from '../../dataset/errors.ts';
 import type { Repository } from '../../dataset/repository.ts';
 import { readVersion } from '../../dataset/version.ts';
 import { mountOverlay } from '../../mount/overlay.ts';
 import { type Unmounted, unmount, unmountAndRemove } from '../../mount/unmount.ts';
 import { viewName } from '../../mount/view.ts';
+import { faultPoint } from '../../system/fault.ts';
 import type { StagedRecord } from '../records.ts';
+import { takeWorkspace } from '../saves/take.ts';
 import { InUseError, type StageRequest } from '../service-types.ts';
 import { discardEphemeral } from './ephemeral.ts';
 import { isOurs, mountName, refuseForeign } from './names.ts';
@@ -17,11 +20,14 @@ export interface VolumeStageRequest extends StageRequest {
   /** A repository's location. */
   readonly repository: string;
   readonly ephemeral?: boolean;
+  /** The volume has a record in the repository: a workspace is taken for this node, and its changes are saved there. */
+  readonly leased?: boolean;
 }
 
-/** See `NodeService.stage`. */
-export async function stageVolume(context: VolumesContext, request: VolumeStageRequest): Promise<StagedRecord> {
-  const { records, repositories, prefetches } = context;
+/** See `NodeService.stage`. What is staged already stays what it is, whatever its record has become since. */
+export async function stageVolume(context: VolumesContext, asked: VolumeStageRequest): Promise<StagedRecord> {
+  const { records, repositories, prefetches, saves } = context;
+  const { leased = false, ...request } = asked;
   const { volume, stagingPath } = request;
   const known = records.get(volume);
   if (known !== undefined) refuseOther(known, request);
@@ -33,27 +39,56 @@ export async function stageVolume(context: VolumesContext, request: VolumeStageR
   }
   if (known === undefined) refuseForeign(stagingPath);
   const repository = await repositories.at(request.repository);
-  const { root, bytes, entries } = await readVersion(repository, request.version);
-  const record: StagedRecord = {
+  if (known?.state === 'staged') return await stageAgain(context, known, request, repository);
+  const isTaken = leased && saves.isMember && request.kind === 'workspace';
+  if (isTaken) await saves.interrupt(volume);
+  let record: StagedRecord = {
     published: [],
-    ...known,
     ...request,
-    root,
-    size: { bytes, entries },
+    ...(await contentOf(repository, request.version)),
     state: 'staging',
   };
-  if (known?.state !== 'staged') await records.put(record);
+  await records.put(record);
+  faultPoint('stage.recorded');
   try {
+    if (isTaken) {
+      const version = await takeWorkspace(saves, request, context.workspaceOf(volume), request.repository);
+      record = { ...record, version, ...(await contentOf(repository, version)) };
+      await records.put(record);
+    }
     await mountVolume(context, record, repository);
+    faultPoint('stage.mounted');
+    record = { ...record, state: 'staged' };
+    await records.put(record);
   } catch (error) {
-    if (known?.state !== 'staged') await tearDown(context, record);
+    await tearDown(context, record, 'background');
     throw error;
   }
-  if (known?.state === 'staged' && (request.prefetch ?? known.prefetch) === known.prefetch) return known;
-  const done: StagedRecord = { ...record, state: 'staged' };
-  await records.put(done);
-  prefetches?.begin(done);
-  return done;
+  saves.begin(record);
+  prefetches?.begin(record);
+  faultPoint('stage.done');
+  return record;
+}
+
+/** What a version is, as a record of what is staged has it. */
+async function contentOf(repository: Repository, version: Digest): Promise<Pick<StagedRecord, 'root' | 'size'>> {
+  const { root, bytes, entries } = await readVersion(repository, version);
+  return { root, size: { bytes, entries } };
+}
+
+/** Mounts again what is not mounted any more, and fetches what is asked for now. */
+async function stageAgain(
+  context: VolumesContext,
+  known: StagedRecord,
+  { prefetch = known.prefetch }: VolumeStageRequest,
+  repository: Repository,
+): Promise<StagedRecord> {
+  await mountVolume(context, known, repository);
+  if (prefetch === known.prefetch) return known;
+  const record: StagedRecord = { ...known, ...(prefetch !== undefined && { prefetch }) };
+  await context.records.put(record);
+  context.prefetches?.begin(record);
+  return record;
 }
 
 /**
@@ -74,15 +109,30 @@ export async function unstageVolume(context: VolumesContext, volume: string, sta
   return await tearDown(context, record);
 }
 
-/** In the order in which it was built, backwards; each step may have been done before. */
-export async function tearDown(context: VolumesContext, record: StagedRecord): Promise<Unmounted> {
-  const { prefetches, workspaceOf, versions, records } = context;
-  prefetches?.end(record.volume);
+/**
+ * In the order in which it was built, backwards; each step may have been done before.
+ * @param saving when a workspace's last changes are saved: now, or as far as that can be done now; in the background; or by a later `adopt`
+ */
+export async function tearDown(
+  context: VolumesContext,
+  record: StagedRecord,
+  saving: 'now' | 'background' | 'later' = 'now',
+): Promise<Unmounted> {
+  const { prefetches, workspaceOf, versions, records, saves } = context;
+  const { volume } = record;
+  prefetches?.end(volume);
   const result = await unmount(record.stagingPath);
-  if (record.kind === 'workspace') await unmountAndRemove(workspaceOf(record.volume).at);
-  await versions.release(record.volume);
+  faultPoint('unstage.unmounted');
+  if (record.kind === 'workspace') {
+    // What saves it unmounts its file system too, once nobody can write to it any more.
+    if (saving !== 'later' && saves.isOpen(volume)) await saves.end(volume, saving);
+    else await unmountAndRemove(workspaceOf(volume).at);
+  }
+  await versions.release(volume);
+  faultPoint('unstage.image-released');
   if (record.ephemeral) discardEphemeral(context, record);
-  records.remove(record.volume);
+  records.remove(volume);
+  faultPoint('unstage.record-removed');
   return result;
 }
 
@@ -91,6 +141,7 @@ async function mountVolume(context: VolumesContext, record: StagedRecord, reposi
   const image = await versions.acquire(record.volume, { ...record, repository });
   const { objects, late } = cache.layout;
   const layers = { image, objects, wait: join(paths.ring, 'wait'), late, fault: join(paths.ring, 'fault') };
+  faultPoint('stage.image-mounted');
   mkdirSync(record.stagingPath, { recursive: true });
   if (isOurs(record)) return;
   const writable =
@@ -103,7 +154,7 @@ async function mountVolume(context: VolumesContext, record: StagedRecord, reposi
 function refuseOther(known: StagedRecord, request: VolumeStageRequest): void {
   const same =
     known.repository === request.repository &&
-    known.version === request.version &&
+    known.dataset === request.dataset &&
     known.kind === request.kind &&
     known.stagingPath === request.stagingPath &&
     viewName(known.view) === viewName(request.view);

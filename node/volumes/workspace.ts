@@ -7,6 +7,7 @@ import { ConflictError, CorruptError, isErrno } from '../../dataset/errors.ts';
 import { findEntry } from '../../dataset/manifest.ts';
 import type { Repository } from '../../dataset/repository.ts';
 import { createWorkspaceImage, growWorkspaceImage, mountWorkspace, newWorkspaceBytes } from '../../mount/workspace.ts';
+import { faultPoint } from '../../system/fault.ts';
 import type { StagedRecord } from '../records.ts';
 import { readWorkspaceRecord, writeWorkspaceRecord } from '../workspace-record.ts';
 
@@ -62,9 +63,12 @@ export async function openWorkspace(
     await making(`the workspace of volume ${volume.volume}`, newWorkspaceBytes(capacity), () =>
       createWorkspaceImage({ file, capacity }),
     );
+    faultPoint('stage.workspace-made');
   }
   mkdirSync(at, { recursive: true, mode: 0o700 });
-  return await mountWorkspace({ file, at, root: await rootOf(repository, volume), view: volume.view });
+  const mounted = await mountWorkspace({ file, at, root: await rootOf(repository, volume), view: volume.view });
+  faultPoint('stage.workspace-mounted');
+  return mounted;
 }
 
 async function rootOf(repository: Repository, { root, dataset }: StagedRecord): Promise<DirectoryEntry> {
