@@ -2,12 +2,18 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { compileProgram } from './programs.ts';
 import type { Report, Row } from './report.ts';
+import { benchAutosave } from './volumes/autosave.ts';
+import { benchCheckpoint } from './volumes/checkpoint.ts';
 import { type Bench, FULL, type Part, SMALL } from './volumes/context.ts';
 import { benchLife } from './volumes/life.ts';
+import { benchPause } from './volumes/pause.ts';
 
 /** What each part is called on the command line. */
 const parts: Record<string, Part> = {
   life: benchLife,
+  pause: benchPause,
+  checkpoint: benchCheckpoint,
+  autosave: benchAutosave,
 };
 
 export interface VolumesOptions {
