@@ -4,7 +4,10 @@ import { type CsiClient, connectCsi } from './client.ts';
 
 /** Calls as a cluster makes them: each is repeated while the answer is that it may work later. */
 export interface Caller extends CsiClient {
-  /** One call that is not repeated. Resolves to its answer, or to the code that it fails with. */
+  /** One call that is not repeated. */
+  // biome-ignore lint/suspicious/noExplicitAny: as in CsiClient
+  tryOnce(method: string, request?: object): Promise<any>;
+  /** The same. Resolves to its answer, or to the code that it fails with. */
   // biome-ignore lint/suspicious/noExplicitAny: as in CsiClient
   once(method: string, request?: object): Promise<any | status>;
 }
@@ -19,6 +22,7 @@ export function createCaller(socket: string): Caller {
   const client = connectCsi(socket);
   return {
     ...client,
+    tryOnce: client.call,
     async call(method, request) {
       const end = performance.now() + PATIENCE;
       for (;;) {

@@ -165,7 +165,7 @@ export function createClusterNode(options: ClusterNodeOptions): ClusterNode {
     leftovers: () => [
       ...node.mounts(),
       ...loopsBelow(cache),
-      ...['workspaces', 'incoming'].flatMap((folder) => namesIn(join(cache, folder), folder)),
+      ...namesIn(join(cache, 'workspaces'), 'workspaces'),
       ...namesIn(join(cache, 'images'), 'images').filter((file) => /\.(tmp|new)$/.test(file)),
       ...['staged', 'workspaces', 'images', 'ephemeral'].flatMap((folder) =>
         namesIn(join(runtime, folder), `runtime/${folder}`),

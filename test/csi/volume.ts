@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { CsiClient } from './client.ts';
+import type { Caller } from './caller.ts';
 
 /** The requests of one volume's life on one node, with the paths that a kubelet would choose for it. */
 export interface VolumeCalls {
@@ -9,6 +9,8 @@ export interface VolumeCalls {
   /** @param pod one of several that use the volume */
   targetOf(pod: string): string;
   stage(): Promise<void>;
+  /** Without trying again. */
+  stageOnce(): Promise<void>;
   publish(pod: string, more?: object): Promise<void>;
   unpublish(pod: string): Promise<void>;
   unstage(): Promise<void>;
@@ -16,7 +18,7 @@ export interface VolumeCalls {
 
 /** @param directory the node's: a kubelet's is made below it */
 export function volumeCalls(
-  client: Pick<CsiClient, 'call'>,
+  client: Pick<Caller, 'call' | 'tryOnce'>,
   directory: string,
   volumeId: string,
   volumeCapability: object,
@@ -29,6 +31,7 @@ export function volumeCalls(
     stagingPath: stagingTargetPath,
     targetOf,
     stage: () => client.call('NodeStageVolume', { volumeId, stagingTargetPath, volumeCapability }),
+    stageOnce: () => client.tryOnce('NodeStageVolume', { volumeId, stagingTargetPath, volumeCapability }),
     publish: (pod, more = {}) =>
       client.call('NodePublishVolume', {
         volumeId,
