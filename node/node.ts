@@ -34,6 +34,7 @@ import type { Registry } from './saves/leases.ts';
 import type { Saves } from './saves/saves.ts';
 import type { Care } from './scrub.ts';
 import { createVolumes, type Volumes } from './service.ts';
+import type { NodeSnapshots } from './snapshots/snapshots.ts';
 import { createStageMaps } from './stage-maps.ts';
 import { createStagePrefetches, type StagePrefetches } from './stage-prefetch.ts';
 import { createStagedVersions, type StagedVersions } from './staging.ts';
@@ -58,6 +59,8 @@ export interface Node extends AsyncDisposable {
   readonly volumes: Volumes;
   /** What becomes of the changes to workspaces. */
   readonly saves: Saves;
+  /** Undefined where this daemon has nothing to do with volumes' records. */
+  readonly snapshots: NodeSnapshots | undefined;
   readonly prefetches: StagePrefetches;
   readonly care: Care;
   readonly events: EventLog;
@@ -234,6 +237,7 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   await untilServed(recovery, ring);
   begun.resolve();
   volumes.saves.adopt();
+  const snapshots = options.registry && stack.use(await startSnapshots(options.registry.node, volumes, cache, log));
   const { startCare } = await import('./scrub.ts');
   const { scrubRate } = options;
   const care = stack.use(startCare({ cache, index, hydrator, known, versions, maps, repositories, log, scrubRate }));
@@ -261,6 +265,7 @@ export async function openNode(options: NodeOptions): Promise<Node> {
     versions,
     volumes,
     saves: volumes.saves,
+    snapshots,
     prefetches,
     care,
     events,
@@ -277,6 +282,11 @@ export async function openNode(options: NodeOptions): Promise<Node> {
 async function untilServed(recovery: Recovery, ring: KeptRing): Promise<void> {
   const end = performance.now() + SERVE_FIRST;
   while ((recovery.pending > 0 || ring.server.counters().held > 0) && performance.now() < end) await sleep(5);
+}
+
+async function startSnapshots(node: string, volumes: Volumes, { layout }: Cache, log: Logger): Promise<NodeSnapshots> {
+  const { createNodeSnapshots } = await import('./snapshots/snapshots.ts');
+  return createNodeSnapshots({ node, volumes, saves: volumes.saves, images: layout.workspaces, log });
 }
 
 /** Room for workspaces' changes, which objects of the cache make way for but images do not. */

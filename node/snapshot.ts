@@ -40,7 +40,11 @@ export async function snapshotWorkspace(parts: SnapshotParts, request: SnapshotR
   const parent = await parentOf(repository, record.version, kept?.snapshot);
   const head = request.branch === undefined ? undefined : await headFor(repository, record, parent, request.branch);
 
-  const { clone, at } = cloneNames(workspace);
+  const { clone: own, at } = cloneNames(workspace);
+  // The saver removes others' clones when it starts; one for it is called as those that are kept for snapshots, of which unknown ones are
+  // removed when the daemon starts.
+  const bySaver = kept?.lease === undefined ? undefined : parts.saves;
+  const clone = bySaver === undefined ? own : `${own}.snap`;
   try {
     const cut = Date.now();
     const cloned = await lock(record.volume, async () => {
@@ -48,7 +52,7 @@ export async function snapshotWorkspace(parts: SnapshotParts, request: SnapshotR
         throw new NotFoundError(`${record.stagingPath} was unmounted meanwhile: mount it again`);
       return await cloneImage({ ...workspace, clone, freeze: false, signal });
     });
-    const commit = kept?.lease === undefined || parts.saves === undefined ? commitHere : commitBySaver(parts.saves);
+    const commit = bySaver === undefined ? commitHere : commitBySaver(bySaver);
     const { version, filesRead, bytesRead } = await commit(parts, request, { clone, at, cut, parent });
     if (request.branch !== undefined && head?.ref?.version !== version)
       await moveBranch(repository, dataset, request.branch, { expect: head?.ref ?? 'absent', version });

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
+import type { AsksOptions } from '../../controller/asks.ts';
 import { UnavailableError } from '../../dataset/errors.ts';
 import type { Repository } from '../../dataset/repository.ts';
 import type { RunningNode } from '../../node/daemon.ts';
@@ -57,7 +58,7 @@ export function addNode(program: Command, start: Start): void {
 async function serveCsi(
   session: Session,
   log: Logger,
-  { node: { volumes }, health }: RunningNode,
+  { node: { volumes, snapshots }, health }: RunningNode,
   registry: NodeRegistry,
   controller: boolean,
 ): Promise<AsyncDisposable | undefined> {
@@ -77,11 +78,17 @@ async function serveCsi(
     const record = volumes.records.get(volume);
     return record === undefined ? {} : aboutVolume(record);
   };
+  const local: AsksOptions['local'] = snapshots && {
+    node: environment.node,
+    handle: (ask, signal) => snapshots.handle(repository, ask, signal),
+  };
+  await using stack = new AsyncDisposableStack();
+  if (snapshots !== undefined) stack.use(snapshots.serve(repository));
   const server = await startPlugin({
     endpoint,
     version: larderVersion(),
     repository,
-    ...(controller && { controller: { nodes, asks: createAsks({ repository }) } }),
+    ...(controller && { controller: { nodes, asks: createAsks({ repository, ...(local && { local }) }) } }),
     node: { id: environment.node, service: nodeServiceOf(volumes, repository.location), health },
     log: logCalls(log, about),
   });
@@ -90,7 +97,8 @@ async function serveCsi(
     log.warn(`no sign of life is given yet: ${(error as Error).message}`, { error });
   });
   log.info(`answering CSI's ${controller ? 'node and controller' : 'node'} calls on ${endpoint}`);
-  return { [Symbol.asyncDispose]: () => server.close() };
+  stack.defer(() => server.close());
+  return stack.move();
 }
 
 /** What is staged needs no repository: a daemon that is started while one is away does not end for it. Undefined when it is told to end. */

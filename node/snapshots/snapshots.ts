@@ -3,10 +3,8 @@ import { isDiskFull, NotFoundError, UnavailableError } from '../../dataset/error
 import type { Repository } from '../../dataset/repository.ts';
 import { FencedError } from '../../dataset/volume-terms.ts';
 import { serveAsks } from '../asks.ts';
-import type { Ledger } from '../ledger.ts';
 import type { Logger } from '../log.ts';
-import type { Repositories } from '../repositories.ts';
-import type { Saves } from '../saves/saves.ts';
+import type { SavesKeeper } from '../saves/saves.ts';
 import type { Volumes } from '../service.ts';
 import { type KeptClone, openKeptClones } from './clones.ts';
 import { type CutParts, cutGroup, cutOne } from './cut.ts';
@@ -29,9 +27,7 @@ export interface SnapshotParts {
   /** What the cluster calls this node. */
   readonly node: string;
   readonly volumes: Pick<Volumes, 'lock' | 'records' | 'workspaceOf'>;
-  readonly saves: Pick<Saves, 'saveNow' | 'commitClone'>;
-  readonly repositories: Pick<Repositories, 'at'>;
-  readonly ledgerOf: (repository: Repository) => Pick<Ledger, 'snapshots'>;
+  readonly saves: Pick<SavesKeeper, 'saveNow' | 'commitClone' | 'membership'>;
   /** The folder of workspaces' images. */
   readonly images: string;
   readonly log: Logger;
@@ -39,13 +35,13 @@ export interface SnapshotParts {
 
 /** Takes up at once what an earlier daemon had cloned. */
 export function createNodeSnapshots(parts: SnapshotParts): NodeSnapshots {
-  const { node, volumes, saves, repositories, ledgerOf, images, log } = parts;
+  const { node, volumes, saves, images, log } = parts;
   const clones = openKeptClones(images);
   const uploads = createUploads({
     clones,
     saves,
-    ledgerOf: async (location) => ledgerOf(await repositories.at(location)).snapshots,
-    workspaceOf: volumes.workspaceOf,
+    ledgerOf: async (location) => (await saves.membership(location)).ledger.snapshots,
+    volumes,
     log,
   });
   for (const clone of clones.all()) uploads.begin(clone);

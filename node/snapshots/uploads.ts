@@ -1,12 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../../dataset/digest.ts';
 import { LarderError, NotFoundError } from '../../dataset/errors.ts';
+import { removeSaveIndex } from '../../mount/save/index-files.ts';
 import { faultPoint } from '../../system/fault.ts';
 import type { Logger } from '../log.ts';
 import type { CommittedClone } from '../saves/saver-protocol.ts';
 import type { Saves } from '../saves/saves.ts';
 import { createSerial } from '../serial.ts';
-import type { WorkspacePlace } from '../volumes/workspace.ts';
+import type { Volumes } from '../service.ts';
 import { changeWorkspaceRecord, readWorkspaceRecord, type WorkspaceRecord } from '../workspace-record.ts';
 import type { KeptClone, KeptClones } from './clones.ts';
 import type { SnapshotLedger, VersionWords } from './ledger.ts';
@@ -16,7 +17,7 @@ export interface UploadParts {
   readonly saves: Pick<Saves, 'commitClone'>;
   /** Of the repository at this location. */
   readonly ledgerOf: (location: string) => Promise<SnapshotLedger>;
-  readonly workspaceOf: (volume: string) => Pick<WorkspacePlace, 'record'>;
+  readonly volumes: Pick<Volumes, 'lock' | 'workspaceOf'>;
   readonly log: Logger;
 }
 
@@ -92,7 +93,7 @@ async function tell({ ledgerOf }: UploadParts, clone: KeptClone, failure: string
 /** @returns whether nothing is left to be done */
 async function step(parts: UploadParts, clone: KeptClone, signal: AbortSignal): Promise<boolean> {
   signal.throwIfAborted();
-  const { clones, ledgerOf, workspaceOf, log } = parts;
+  const { clones, ledgerOf, volumes, log } = parts;
   const ledger = await ledgerOf(clone.repository);
   const found = await ledger.standing(clone.snapshot, clone.cut);
   if (found.standing === 'waiting') return false;
@@ -100,9 +101,14 @@ async function step(parts: UploadParts, clone: KeptClone, signal: AbortSignal): 
     const { version, filesRead, bytesRead } = await commit(parts, clone, found.version, signal);
     faultPoint('snapshot.committed');
     await ledger.ready(clone.snapshot, clone.cut, version);
-    await changeWorkspaceRecord(workspaceOf(clone.volume).record, (record) =>
+    const place = volumes.workspaceOf(clone.volume);
+    await changeWorkspaceRecord(place.record, (record) =>
       isOf(record, clone) ? { ...record, snapshot: version } : record,
     );
+    // Its workspace is gone: what was noted of the clone's files is no use to anybody.
+    await volumes.lock(clone.volume, async () => {
+      if (readWorkspaceRecord(place.record) === undefined) removeSaveIndex(place.saves);
+    });
     const text = `snapshot ${clone.snapshot} of volume ${clone.volume} is version ${version.slice(0, 12)}`;
     const { volume, snapshot, dataset, repository } = clone;
     log.info(text, { volume, snapshot, dataset, repository, version, filesRead, bytesRead });
@@ -113,13 +119,13 @@ async function step(parts: UploadParts, clone: KeptClone, signal: AbortSignal): 
 }
 
 async function commit(
-  { clones, saves, workspaceOf }: UploadParts,
+  { clones, saves, volumes }: UploadParts,
   clone: KeptClone,
   words: VersionWords,
   signal: AbortSignal,
 ): Promise<CommittedClone> {
   const { volume, repository, dataset, lower } = clone;
-  const record = readWorkspaceRecord(workspaceOf(volume).record);
+  const record = readWorkspaceRecord(volumes.workspaceOf(volume).record);
   const parent = (record && isOf(record, clone) && record.snapshot) || lower;
   const commitOn = (parent: Digest) =>
     saves.commitClone(
