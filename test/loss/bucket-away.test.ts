@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFailed } from 'vitest';
 import { type BreakingProxy, startBreakingProxy } from '../support/breaking-proxy.ts';
 import { digestsOfDirectory, type TreeDigests } from '../support/digests.ts';
 import { canMount } from '../support/privilege.ts';
@@ -22,6 +22,7 @@ describe.skipIf(!canMount || !hasS3Server)('a bucket that is away when a volume 
     const location = await server.location('volumes');
     world = await createLossWorld(location, proxy.location(location));
   }, S3_SERVER_TIMEOUT);
+  beforeEach(() => onTestFailed(() => console.error(world.logs())));
   afterAll(async () => {
     if (proxy) proxy.plan = () => undefined;
     await world?.[Symbol.asyncDispose]();

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { status } from '@grpc/grpc-js';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFailed } from 'vitest';
 import { canMount } from '../support/privilege.ts';
 import { checkJournal, startJournalWriter } from './journal.ts';
 import { createLossWorld, type LossWorld, untilAllowed } from './world.ts';
@@ -17,6 +17,7 @@ describe.skipIf(!canMount)('a node that is lost with its disk', () => {
   beforeAll(async () => {
     world = await createLossWorld();
   });
+  beforeEach(() => onTestFailed(() => console.error(world.logs())));
   afterAll(() => world?.[Symbol.asyncDispose]());
 
   it('takes with it what was written in the window that is promised, and nothing that is older', async () => {

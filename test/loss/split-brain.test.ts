@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFailed } from 'vitest';
 import { digestsOfDirectory, digestsOfVersion } from '../support/digests.ts';
 import { canMount } from '../support/privilege.ts';
 import { createLossWorld, type LossWorld, untilAllowed } from './world.ts';
@@ -11,6 +11,7 @@ describe.skipIf(!canMount)('a node that was cut off, and writes on', () => {
   beforeAll(async () => {
     world = await createLossWorld();
   });
+  beforeEach(() => onTestFailed(() => console.error(world.logs())));
   afterAll(() => world?.[Symbol.asyncDispose]());
 
   it('cannot save over the node that took its volume, and what it wrote is kept aside, all of it', async () => {

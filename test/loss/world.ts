@@ -31,6 +31,8 @@ export interface LossWorld extends AsyncDisposable {
   createWorkspace(name: string, autosave: string): Promise<string>;
   /** What the record says that its content is, as the repository has it. */
   savedIn(volumeId: string): Promise<TreeDigests>;
+  /** What the nodes have said. */
+  logs(): string;
   /** Branches of what was set aside. */
   asides(): Promise<StoredRef[]>;
 }
@@ -84,6 +86,8 @@ export async function createLossWorld(location?: string, seenByFirst?: string): 
       const { version } = await readVolume(repository, volumeId);
       return await digestsOfVersion(repository, version);
     },
+
+    logs: () => [first, second].map(({ node }) => node.log()).join(''),
 
     async asides() {
       const branches = await listBranches(repository, 'numbers');
