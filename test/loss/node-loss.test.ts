@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFailed } from 'vitest';
 import { canMount } from '../support/privilege.ts';
-import { checkJournal, startJournalWriter } from './journal.ts';
+import { checkJournal, JOURNAL, startJournalWriter } from './journal.ts';
 import { createLossWorld, type LossWorld, untilAllowed } from './world.ts';
 
 /** How often the volume is saved, in milliseconds. */
@@ -27,8 +27,10 @@ describe.skipIf(!canMount)('a node that is lost with its disk', () => {
     await there.stage();
     await there.publish('pod');
     const writer = startJournalWriter(there.targetOf('pod'), PAUSE);
+    // The process that saves has begun.
+    await expect.poll(async () => Object.keys(await world.savedIn(volumeId))).toContain(JOURNAL);
     // Not in step with the saves.
-    await sleep(AUTOSAVE * (3 + Math.random()));
+    await sleep(AUTOSAVE * (2 + Math.random()));
     await first.node.crash({ wipe: true });
     const crashed = Date.now();
     await writer.stop();
