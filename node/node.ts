@@ -238,6 +238,7 @@ export async function openNode(options: NodeOptions): Promise<Node> {
   begun.resolve();
   volumes.saves.adopt();
   const snapshots = options.registry && stack.use(await startSnapshots(options.registry.node, volumes, cache, log));
+  if (options.registry) stack.use(await watchSettings({ volumes, versions, prefetches, log }));
   const { startCare } = await import('./scrub.ts');
   const { scrubRate } = options;
   const care = stack.use(startCare({ cache, index, hydrator, known, versions, maps, repositories, log, scrubRate }));
@@ -287,6 +288,13 @@ async function untilServed(recovery: Recovery, ring: KeptRing): Promise<void> {
 async function startSnapshots(node: string, volumes: Volumes, { layout }: Cache, log: Logger): Promise<NodeSnapshots> {
   const { createNodeSnapshots } = await import('./snapshots/snapshots.ts');
   return createNodeSnapshots({ node, volumes, saves: volumes.saves, images: layout.workspaces, log });
+}
+
+async function watchSettings(parts: Pick<Node, 'volumes' | 'versions' | 'prefetches'> & { readonly log: Logger }) {
+  const { createSettingsWatch } = await import('./volumes/settings-watch.ts');
+  const { records, lock, saves } = parts.volumes;
+  const settingsAt = async (location: string) => (await saves.membership(location)).ledger.settings;
+  return createSettingsWatch({ ...parts, records, lock, saves, settingsAt });
 }
 
 /** Room for workspaces' changes, which objects of the cache make way for but images do not. */
