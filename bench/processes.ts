@@ -20,13 +20,16 @@ export function forgetPeak(pids: readonly number[]): void {
   for (const pid of pids) writeFileSync(`/proc/${pid}/clear_refs`, '5');
 }
 
-/** Processor time that processes have used so far, all their threads together, in seconds. */
-export function processorSeconds(pids: readonly number[]): number {
+/**
+ * Processor time that processes have used so far, all their threads together, in seconds.
+ * @param options.ended with that of children that have ended
+ */
+export function processorSeconds(pids: readonly number[], options: { readonly ended?: boolean } = {}): number {
   let ticks = 0;
   for (const pid of pids) {
-    // Behind the command's name, which may hold anything: utime and stime are fields 14 and 15.
+    // Behind the command's name, which may hold anything: utime and stime are fields 14 and 15, and cutime and cstime the next two.
     const fields = procFile(pid, 'stat').split(') ').at(-1)!.split(' ');
-    ticks += Number(fields[11] ?? 0) + Number(fields[12] ?? 0);
+    for (const field of fields.slice(11, options.ended ? 15 : 13)) ticks += Number(field);
   }
   return ticks / TICKS_PER_SECOND;
 }

@@ -57,7 +57,8 @@ export async function startPlugin(directory: string, { files }: { readonly files
     closeSync(log);
     return child;
   };
-  stack.defer(async () => void (await cleanLeftovers(directory)));
+  // Not the directory itself, which may be a mount point.
+  for (const name of ['runtime', 'published', 'staged']) stack.defer(async () => void (await cleanLeftovers(at(name))));
   const keeper = spawned('keeper');
   stack.defer(() => end(keeper, 'SIGTERM'));
   let daemon: ChildProcess;
@@ -94,7 +95,7 @@ export async function startPlugin(directory: string, { files }: { readonly files
       client = connectCsi(at('csi.sock'));
       return seconds;
     },
-    processorSeconds: () => processorSeconds(pids()),
+    processorSeconds: () => processorSeconds(pids(), { ended: true }),
     memory() {
       const all = [...pids(), keeper.pid as number];
       const sum = all.reduce((bytes, pid) => bytes + resident(pid), 0);
