@@ -3,6 +3,7 @@ import type { GroupSnapshot } from '../controller/snapshot.ts';
 import { InvalidError } from '../dataset/errors.ts';
 import type { Handler } from './call.ts';
 import { requiredName } from './check.ts';
+import { groupKey, groupNamed } from './lock-keys.ts';
 import type { Empty } from './messages/identity.ts';
 import type {
   CreateGroupSnapshotRequest,
@@ -36,7 +37,7 @@ export function createGroupController({ repository, lock, asks, nodes }: Control
         );
       const sources = [...new Set(request.sourceVolumeIds.map((id) => requiredName(id, 'source_volume_ids')))];
       const { parameters } = request;
-      const group = await lock(`group ${name}`, () =>
+      const group = await lock(groupNamed(name), () =>
         createGroupSnapshot(repository, { name, sources, parameters }, { asks, nodes }),
       );
       return { groupSnapshot: groupMessage(group) };
@@ -44,7 +45,7 @@ export function createGroupController({ repository, lock, asks, nodes }: Control
 
     async DeleteVolumeGroupSnapshot({ groupSnapshotId, snapshotIds }) {
       const id = requiredName(groupSnapshotId, 'group_snapshot_id');
-      await lock(id, () => deleteGroupSnapshot(repository, id, snapshotIds));
+      await lock(groupKey(id), () => deleteGroupSnapshot(repository, id, snapshotIds));
       return {};
     },
 

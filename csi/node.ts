@@ -12,6 +12,7 @@ import { ephemeralRequestOf } from './ephemeral.ts';
 import { PreconditionError } from './errors.ts';
 import { nodeCondition, nodeHealth, storageHealth } from './health.ts';
 import type { KeyedLock } from './lock.ts';
+import { volumeKey } from './lock-keys.ts';
 import type {
   GetVolumeHealthResponse,
   NodeGetStorageHealthResponse,
@@ -68,7 +69,7 @@ export interface NodeParts {
   readonly service: NodeService;
   /** What is looked at on this node, and how it is. */
   readonly health: () => Promise<{ readonly checks: readonly Check[] }>;
-  /** By volume id; one process has one. */
+  /** By what lock-keys.ts says; one process has one. */
   readonly lock: KeyedLock;
 }
 
@@ -109,7 +110,7 @@ export function createNode({ nodeId, repository, service, health, lock }: NodePa
       const stagingPath = absolutePath(request.stagingTargetPath, 'staging_target_path');
       requireCapability(request);
       const mountGroup = mountGroupOf(request.volumeCapability);
-      await lock(id, async () => {
+      await lock(volumeKey(id), async () => {
         const there = service.staged(id);
         const known = there?.state === 'staged' ? there : undefined;
         // Asked again for what is staged, nothing is looked up anew: its record says what is mounted.
@@ -129,7 +130,7 @@ export function createNode({ nodeId, repository, service, health, lock }: NodePa
     async NodeUnstageVolume(request) {
       const id = requiredName(request.volumeId, 'volume_id');
       const stagingPath = absolutePath(request.stagingTargetPath, 'staging_target_path');
-      await lock(id, () => service.unstage(id, stagingPath));
+      await lock(volumeKey(id), () => service.unstage(id, stagingPath));
       return {};
     },
 
@@ -138,19 +139,19 @@ export function createNode({ nodeId, repository, service, health, lock }: NodePa
       const targetPath = absolutePath(request.targetPath, 'target_path');
       requireCapability(request);
       if (isEphemeral(request.volumeContext)) {
-        await lock(id, () => publishEphemeral(request, id, targetPath));
+        await lock(volumeKey(id), () => publishEphemeral(request, id, targetPath));
         return {};
       }
       if (request.stagingTargetPath === '')
         throw new PreconditionError('staging_target_path is missing: call NodeStageVolume first, and give its path');
-      await lock(id, () => publishStaged(request, id, targetPath));
+      await lock(volumeKey(id), () => publishStaged(request, id, targetPath));
       return {};
     },
 
     async NodeUnpublishVolume(request) {
       const id = requiredName(request.volumeId, 'volume_id');
       const targetPath = absolutePath(request.targetPath, 'target_path');
-      await lock(id, () => service.unpublish(id, targetPath));
+      await lock(volumeKey(id), () => service.unpublish(id, targetPath));
       return {};
     },
 
@@ -158,7 +159,7 @@ export function createNode({ nodeId, repository, service, health, lock }: NodePa
       const id = requiredName(request.volumeId, 'volume_id');
       const path = requiredPath(request.volumePath, 'volume_path');
       const { required = 0, limit = Number.POSITIVE_INFINITY } = rangeOf(request.capacityRange);
-      return await lock(id, async () => {
+      return await lock(volumeKey(id), async () => {
         const { kind, capacityBytes } = await readVolume(repository, id);
         if (request.volumeCapability !== null) isExclusive(request.volumeCapability, kind);
         if (required > capacityBytes || capacityBytes > limit)

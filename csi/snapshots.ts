@@ -2,6 +2,7 @@ import type { Snapshot } from '../controller/snapshot.ts';
 import { createSnapshot, deleteSnapshot, listSnapshots, readSnapshot } from '../controller/snapshots.ts';
 import type { Handler } from './call.ts';
 import { requiredName } from './check.ts';
+import { snapshotKey, snapshotNamed } from './lock-keys.ts';
 import type { Empty } from './messages/identity.ts';
 import type {
   CreateSnapshotRequest,
@@ -30,7 +31,7 @@ export function createSnapshotCalls({ repository, lock, asks, nodes }: Controlle
       const source = requiredName(request.sourceVolumeId, 'source_volume_id');
       const { parameters } = request;
       // Not the source's key: its own calls go on meanwhile.
-      const snapshot = await lock(snapshotLock(name), () =>
+      const snapshot = await lock(snapshotNamed(name), () =>
         createSnapshot(repository, { name, source, parameters }, { asks, nodes }),
       );
       return { snapshot: snapshotMessage(snapshot) };
@@ -38,7 +39,7 @@ export function createSnapshotCalls({ repository, lock, asks, nodes }: Controlle
 
     async DeleteSnapshot(request) {
       const id = requiredName(request.snapshotId, 'snapshot_id');
-      await lock(id, () => deleteSnapshot(repository, id));
+      await lock(snapshotKey(id), () => deleteSnapshot(repository, id));
       return {};
     },
 
@@ -76,9 +77,4 @@ export function timestampOf(moment: string): Timestamp {
   const milliseconds = Date.parse(moment);
   const seconds = Math.floor(milliseconds / 1000);
   return { seconds, nanos: (milliseconds - seconds * 1000) * 1_000_000 };
-}
-
-/** A name that volumes and groups may have too. */
-function snapshotLock(name: string): string {
-  return `snapshot ${name}`;
 }

@@ -4,7 +4,7 @@ import { freeRoom } from '../controller/free-room.ts';
 import { expandVolume, modifyVolume } from '../controller/modify.ts';
 import type { NodeObserver } from '../controller/nodes.ts';
 import { readParameters } from '../controller/parameters.ts';
-import { slotOf, type Volume } from '../controller/volume.ts';
+import type { Volume } from '../controller/volume.ts';
 import { createVolume, deleteVolume, listVolumes, readVolume } from '../controller/volumes.ts';
 import { InvalidError } from '../dataset/errors.ts';
 import { mapAhead } from '../dataset/map-ahead.ts';
@@ -15,6 +15,7 @@ import { requiredName } from './check.ts';
 import { originOf } from './content-source.ts';
 import { recordCondition, recordHealth } from './health.ts';
 import type { KeyedLock } from './lock.ts';
+import { volumeKey, volumeNamed } from './lock-keys.ts';
 import type {
   ControllerExpandVolumeRequest,
   ControllerExpandVolumeResponse,
@@ -60,7 +61,7 @@ export interface VolumeCalls {
 
 export interface ControllerParts {
   readonly repository: Repository;
-  /** By what a call is about; one process has one. */
+  /** By what lock-keys.ts says; one process has one. */
   readonly lock: KeyedLock;
   /** Tells which nodes are alive. */
   readonly nodes: NodeObserver;
@@ -96,7 +97,7 @@ export function createVolumeCalls(parts: ControllerParts): VolumeCalls {
       const restored = request.volumeContentSource !== null;
       const parameters = readParameters(request.parameters, { mutable: request.mutableParameters, restored });
       const capacity = rangeOf(request.capacityRange);
-      const volume = await lock(slotOf(name), async () => {
+      const volume = await lock(volumeNamed(name), async () => {
         const origin = await originOf(parts, name, request.volumeContentSource);
         return await createVolume(repository, { name, kind, ...parameters, capacity, ...(origin && { origin }) });
       });
@@ -105,7 +106,7 @@ export function createVolumeCalls(parts: ControllerParts): VolumeCalls {
 
     async DeleteVolume(request) {
       const id = requiredName(request.volumeId, 'volume_id');
-      await lock(id, () => deleteVolume(repository, id, { nodes, ...(discard && { discard }) }));
+      await lock(volumeKey(id), () => deleteVolume(repository, id, { nodes, ...(discard && { discard }) }));
       return {};
     },
 
@@ -138,7 +139,7 @@ export function createVolumeCalls(parts: ControllerParts): VolumeCalls {
 
     async ControllerModifyVolume(request) {
       const id = requiredName(request.volumeId, 'volume_id');
-      await lock(id, () => modifyVolume(repository, id, request.mutableParameters));
+      await lock(volumeKey(id), () => modifyVolume(repository, id, request.mutableParameters));
       return {};
     },
 
@@ -148,7 +149,7 @@ export function createVolumeCalls(parts: ControllerParts): VolumeCalls {
       if (range.required === undefined && range.limit === undefined)
         throw new InvalidError('capacity_range is missing: say how large the volume is to be');
       const { volumeCapability } = request;
-      return await lock(id, async () => {
+      return await lock(volumeKey(id), async () => {
         const { kind } = await readVolume(repository, id);
         if (volumeCapability !== null) isExclusive(volumeCapability, kind);
         const { capacityBytes } = await expandVolume(repository, id, range);

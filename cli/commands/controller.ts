@@ -19,6 +19,7 @@ export function addController(program: Command, start: Start): void {
       const session = start(command);
       const { signal } = session;
       const endpoint = requireEndpoint(session);
+      const { giveUp } = session.nodeSettings();
       const log = await session.openLog('controller', logFormat);
       const repository = await session.openRepository();
       const [{ startPlugin }, { createNodeObserver }, { createAsks }] = await Promise.all([
@@ -30,7 +31,10 @@ export function addController(program: Command, start: Start): void {
         endpoint,
         version: larderVersion(),
         repository,
-        controller: { nodes: createNodeObserver({ repository }), asks: createAsks({ repository }) },
+        controller: {
+          nodes: createNodeObserver({ repository, ...(giveUp !== undefined && { window: giveUp }) }),
+          asks: createAsks({ repository }),
+        },
         log: logCalls(log),
       });
       log.info(`answering CSI's controller calls on ${endpoint}`, { repository: repository.location });

@@ -188,6 +188,14 @@ describe.skipIf(!canMount)('on a node', () => {
     });
   });
 
+  it('there is the room that its disk has', async () => {
+    const { bavail, bsize } = statfsSync(join(plugin.directory, 'cache'));
+    const { availableCapacity } = await client.call('GetCapacity', { volumeCapabilities: [writers] });
+    // Others fill the disk and empty it meanwhile, and a cache leaves some of it free.
+    expect(Number(availableCapacity)).toBeGreaterThan((bavail * bsize) / 4);
+    expect(Number(availableCapacity)).toBeLessThan(bavail * bsize * 4);
+  });
+
   describe('a volume for a group', () => {
     it('has its files in that group, which may read what their owner may', async () => {
       const one = nodeVolume(kubelet(), (await volume('grouped', readers)).volumeId, inGroup('2345'));
