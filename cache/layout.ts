@@ -15,7 +15,7 @@ export interface Layout {
   readonly journal: string;
   /** Objects that verifying found damaged, kept for a look at them. */
   readonly quarantine: string;
-  /** `<version id>.erofs`, and beside it `<version id>.map`. */
+  /** Named by a manifest's root: `<root>.erofs`, `<root>.<view>.erofs` for each view of it, and beside them `<root>.map`. */
   readonly images: string;
   /** One small record for each version that this node knows. */
   readonly versions: string;

@@ -1,5 +1,5 @@
 import { fork } from 'node:child_process';
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { getCompileCacheDir } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import type { Making } from '../cache/capacity.ts';
@@ -49,6 +49,23 @@ export function removeImages(directory: string, root: Digest): void {
   for (const name of readdirSync(directory)) {
     if (name.startsWith(`${root}.`)) rmSync(join(directory, name), { force: true });
   }
+}
+
+/** Images with a view that are kept of one manifest while nobody uses them. */
+const KEPT_IMAGES = 8;
+
+/** Notes that an image with a view is used now, and removes those of the same manifest that were not used for the longest, if there are many. */
+export function tidyImages(directory: string, root: Digest, name: string, isUsed: (name: string) => boolean): void {
+  if (name === root) return;
+  const now = new Date();
+  utimesSync(join(directory, `${name}.erofs`), now, now);
+  const unused = readdirSync(directory)
+    .filter((file) => file.startsWith(`${root}.`) && file.endsWith('.erofs') && file !== `${root}.erofs`)
+    .filter((file) => file !== `${name}.erofs` && !isUsed(file.slice(0, -'.erofs'.length)))
+    .map((file) => join(directory, file));
+  if (unused.length <= KEPT_IMAGES) return;
+  const ages = unused.map((file) => ({ file, used: statSync(file).mtimeMs })).sort((a, b) => b.used - a.used);
+  for (const { file } of ages.slice(KEPT_IMAGES)) rmSync(file);
 }
 
 /**

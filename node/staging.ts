@@ -9,7 +9,7 @@ import type { Repository } from '../dataset/repository.ts';
 import { mountImage } from '../mount/image-mount.ts';
 import { unmountAndRemove } from '../mount/unmount.ts';
 import type { View } from '../mount/view.ts';
-import { ensureImage, imageName, removeImages } from './image-build.ts';
+import { ensureImage, imageName, removeImages, tidyImages } from './image-build.ts';
 import type { RuntimePaths } from './paths.ts';
 import { createSerial } from './serial.ts';
 import type { StageMaps } from './stage-maps.ts';
@@ -95,6 +95,8 @@ export function createStagedVersions({
 
   const isUsed = (at: string) => staged.values().some(({ users }) => users.values().some((user) => user.at === at));
 
+  const isTakenUp = (volume: string) => staged.values().some(({ users }) => users.has(volume));
+
   const unmountUnused = async (at: string) => {
     if (!isUsed(at)) await unmountAndRemove(at);
   };
@@ -110,6 +112,9 @@ export function createStagedVersions({
       const image = isReady ? undefined : await imageOf(wanted, view, signal);
       if (image !== undefined) {
         await mountOnce(image.file, at);
+        // Those of an earlier daemon's volumes are not known yet.
+        if (expected.keys().every(isTakenUp))
+          tidyImages(cache.layout.images, root, imageName(root, view), (name) => isUsed(join(paths.images, name)));
         await known.touch({ version, root, repository: repository.location, dataset });
       }
       if (!isWanted()) {

@@ -144,6 +144,19 @@ describe.skipIf(!canMount)('volumes of one version with several views', () => {
     await unstage(node, 'two');
   });
 
+  it('leave some images behind, and not one for each group that there ever was', async () => {
+    const node = await start();
+    stack.defer(() => node.close());
+    await stage(node, 'stays', { mountGroup: 100 });
+    for (let group = 101; group < 113; group += 1) {
+      await stage(node, 'v', { mountGroup: group });
+      await unstage(node, 'v');
+    }
+    const left = [100, 104, 105, 106, 107, 108, 109, 110, 111, 112].map((group) => `${version.root}.f${group}.erofs`);
+    expect(images().filter((name) => name.endsWith('.erofs'))).toEqual(left);
+    await unstage(node, 'stays');
+  });
+
   it('may be workspaces, whose files go from one group to another', async () => {
     const node = await start();
     stack.defer(() => node.close());
