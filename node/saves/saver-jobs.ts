@@ -2,7 +2,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { bytesOf } from '../../dataset/byte-string.ts';
 import { commitChanges, readingPool } from '../../dataset/commit.ts';
 import type { Digest } from '../../dataset/digest.ts';
-import { NotFoundError } from '../../dataset/errors.ts';
+import { CorruptError, NotFoundError } from '../../dataset/errors.ts';
 import type { Repository } from '../../dataset/repository.ts';
 import { fromThreadError, toThreadError } from '../../dataset/threads/thread-error.ts';
 import { readVersion, type Version } from '../../dataset/version.ts';
@@ -11,7 +11,7 @@ import { loggedUntil, type SaveResult, saveWorkspace } from '../../mount/save/en
 import type { SaveIndex } from '../../mount/save/index.ts';
 import { mountClone } from '../../mount/snapshot.ts';
 import { unmountAndRemove } from '../../mount/unmount.ts';
-import { upperChanges } from '../../mount/upper.ts';
+import { type UpperOptions, upperChanges } from '../../mount/upper.ts';
 import { accessWithin, createRepositories } from '../repositories.ts';
 import { identityOf, openIndexes } from './open-indexes.ts';
 import type {
@@ -89,10 +89,15 @@ export function serveSaves(daemon: DaemonSide, mostIndexes: number): void {
 
   const save = async (order: SaveJob, job: number, signal: AbortSignal): Promise<[Saved, SaveResult | undefined]> => {
     const { file, at, still } = order;
+    const before = process.cpuUsage();
+    const cost = () => {
+      const { user, system } = process.cpuUsage(before);
+      return (user + system) / 1000;
+    };
     const compared = comparedBy(order, order.last);
     const rest = resting.get(file);
     if (rest?.compared === compared && (await loggedUntil(at)) === rest.logged)
-      return [{ ...IDLE, ...rest.saved }, undefined];
+      return [{ ...IDLE, ...rest.saved, cpuMilliseconds: cost() }, undefined];
     resting.delete(file);
     using opened = indexes.open(order.index);
     const { index } = opened;
@@ -103,7 +108,7 @@ export function serveSaves(daemon: DaemonSide, mostIndexes: number): void {
     const result = await saveWorkspace({ place: { file, at }, lower, last, index, commit, still, signal });
     const { keep: _, version, ...rested } = result;
     versions.set(version.id, version);
-    return [{ ...rested, version: version.id, root: version.root, ...(last && { last: last.id }) }, result];
+    return [{ ...rested, version: version.id, root: version.root, cpuMilliseconds: cost() }, result];
   };
 
   /** Once a save is over and named, what was found tells whether anything was done since. */
@@ -126,19 +131,21 @@ export function serveSaves(daemon: DaemonSide, mostIndexes: number): void {
     mkdirSync(at, { recursive: true, mode: 0o700 });
     try {
       const upper = bytesOf(await mountClone({ clone, at }));
-      const changes = upperChanges({
-        upper,
-        base: baseTree(repository, lower.root, signal),
-        known: (seen) => opened?.index.known(seen),
-        signal,
-      });
-      const { version, read } = await commitChanges({
-        ...commitOf(repository, order, job),
-        base: lower,
-        changes,
-        signal,
-      });
-      return { version: version.id, filesRead: read.files, bytesRead: read.bytes };
+      const make = async (known: UpperOptions['known']) => {
+        const base = baseTree(repository, lower.root, signal);
+        const changes = upperChanges({ upper, base, ...(known && { known }), signal });
+        const commit = { ...commitOf(repository, order, job), base: lower, changes, signal };
+        const { version, read } = await commitChanges(commit);
+        return { version: version.id, filesRead: read.files, bytesRead: read.bytes };
+      };
+      if (opened === undefined) return await make(undefined);
+      try {
+        return await make((seen) => opened.index.known(seen));
+      } catch (error) {
+        // What the index knows of may have been collected since.
+        if (!(error instanceof CorruptError) || error.facts.chunk === undefined) throw error;
+        return await make(undefined);
+      }
     } finally {
       await unmountAndRemove(at);
     }

@@ -57,8 +57,8 @@ export interface CommitJob extends Omit<CloneToCommit, 'volume'> {
 export interface Saved extends Omit<SaveResult, 'version' | 'keep'> {
   readonly version: Digest;
   readonly root: Digest;
-  /** What it was compared with, if anything was saved before. */
-  readonly last?: Digest;
+  /** What the saver took of the CPU meanwhile, for this and what it did beside. */
+  readonly cpuMilliseconds: number;
 }
 
 export type SaverOrder =

@@ -7,6 +7,7 @@ import type { Digest } from '../../dataset/digest.ts';
 import { NotFoundError, UnavailableError } from '../../dataset/errors.ts';
 import { indexFiles } from '../../mount/save/index-files.ts';
 import { cloneNames } from '../../mount/snapshot.ts';
+import { unmountAndRemove } from '../../mount/unmount.ts';
 import { syncDirectory } from '../../system/atomic.ts';
 import type { Logger } from '../log.ts';
 import type { StagedRecord, StagedRecords } from '../records.ts';
@@ -322,6 +323,7 @@ export function createSaves(parts: SavesParts): SavesKeeper {
     async makeWay(volume, record) {
       const { lease } = record;
       const from = workspaceOf(volume);
+      await unmountAndRemove(from.at);
       if (lease?.state === 'released') {
         await saver.forget(from.saves);
         removeImage(from);

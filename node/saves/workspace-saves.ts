@@ -37,8 +37,12 @@ export interface WorkspaceParts {
   readonly onSave: (outcome: Saved['outcome'] | 'failed' | 'aside', milliseconds: number) => void;
 }
 
-/** Of a save, as `duty` of the time from its beginning to that of the next. */
-const DUTY = 1 / 5;
+/**
+ * After a save there is a pause of so many times the time of the CPU that it took, but of no more milliseconds than this. What it waited for its turn on a
+ * busy machine, or for the network, is no reason to save less often.
+ */
+const PAUSE = 4;
+const MOST_PAUSE = 60_000;
 /** After a save that failed, in milliseconds: the pause doubles with each. */
 const FIRST_PAUSE = 1_000;
 const LONGEST_PAUSE = 60_000;
@@ -88,6 +92,8 @@ export class WorkspaceSaves {
   #timer: NodeJS.Timeout | undefined;
   #lastBegun = Number.NEGATIVE_INFINITY;
   #lastEnded = Number.NEGATIVE_INFINITY;
+  /** What the last save took of the CPU, in milliseconds. */
+  #lastCost = 0;
   #loops = false;
   #closing: { readonly over: Promise<void>; readonly first: Promise<Closing> } | undefined;
 
@@ -187,8 +193,8 @@ export class WorkspaceSaves {
     let wait = delay;
     if (wait === undefined) {
       const pause = this.#failing && Math.min(FIRST_PAUSE * 2 ** (this.#failing.times - 1), LONGEST_PAUSE);
-      const took = this.#lastEnded - this.#lastBegun;
-      const at = Math.max(this.#lastBegun + interval, this.#lastEnded + Math.max(took * (1 / DUTY - 1), pause ?? 0));
+      const rest = Math.max(Math.min(this.#lastCost * PAUSE, MOST_PAUSE), pause ?? 0);
+      const at = Math.max(this.#lastBegun + interval, this.#lastEnded + rest);
       wait = at - performance.now();
     }
     // What is set to be saved at its end only, is. A fenced workspace too: it is no longer the volume.
@@ -359,6 +365,7 @@ export class WorkspaceSaves {
       },
     );
     if (saved.outcome === 'created') faultPoint('save.kept');
+    this.#lastCost = saved.cpuMilliseconds;
     this.#savedUntil = begun;
     if (!isAside) this.#savedAt = new Date(Date.now() - (performance.now() - begun)).toISOString();
     return isAside && saved.outcome === 'created' ? 'aside' : saved.outcome;
