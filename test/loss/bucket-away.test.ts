@@ -22,7 +22,10 @@ describe.skipIf(!canMount || !hasS3Server)('a bucket that is away when a volume 
     const location = await server.location('volumes');
     world = await createLossWorld(location, proxy.location(location));
   }, S3_SERVER_TIMEOUT);
-  beforeEach(() => onTestFailed(() => console.error(world.logs())));
+  beforeEach(() => {
+    onTestFailed(() => console.error(world.logs()));
+    proxy.plan = () => undefined;
+  });
   afterAll(async () => {
     if (proxy) proxy.plan = () => undefined;
     await world?.[Symbol.asyncDispose]();
@@ -45,7 +48,7 @@ describe.skipIf(!canMount || !hasS3Server)('a bucket that is away when a volume 
     const took = performance.now() - began;
     console.log(`unstaged without the bucket in ${Math.round(took)} ms`);
     expect(took).toBeLessThan(UNSTAGED_WITHIN);
-    expect(world.first.node.mounts()).toEqual([]);
+    expect(world.first.node.mounts().filter((path) => path.includes('/kubelet/'))).toEqual([]);
     return { volumeId, written };
   }
 
