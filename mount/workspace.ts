@@ -37,6 +37,7 @@ import { attachLoop, backingFile, isDirectIo, loopDevicesOf } from './loop.ts';
 import { type MountRecord, mountAt } from './mount-table.ts';
 import { runTool } from './run-tool.ts';
 import { showUpper } from './show-upper.ts';
+import { unmount } from './unmount.ts';
 import type { View } from './view.ts';
 
 /** mkfs.xfs makes no smaller filesystem: 300 MiB, of which the log takes 64. */
@@ -161,6 +162,20 @@ export async function mountWorkspaceFile({ file, at }: Pick<WorkspaceMountOption
   }
   if (!existing) await mountXfs(file, at);
   else if (isReadOnly(existing)) await remount(at, 0);
+}
+
+/**
+ * Makes the directory where a workspace is to be mounted. A filesystem there that the kernel has shut down, because its disk failed or was full, is
+ * let go of: mounted again, it has what was synced, and may be written to.
+ */
+export async function prepareMountPoint(at: string): Promise<void> {
+  try {
+    statSync(at);
+  } catch (error) {
+    if (isErrno(error, 'EIO')) await unmount(at);
+    else if (!isErrno(error, 'ENOENT')) throw error;
+  }
+  mkdirSync(at, { recursive: true, mode: 0o700 });
 }
 
 /**

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isCollected } from '../../dataset/collect/guard.ts';
@@ -7,7 +7,7 @@ import { NotFoundError, UnavailableError } from '../../dataset/errors.ts';
 import { readVersion } from '../../dataset/version.ts';
 import { FencedError } from '../../dataset/volume-terms.ts';
 import { unmountAndRemove } from '../../mount/unmount.ts';
-import { closeWorkspace, isWorkspaceMounted, mountWorkspaceFile } from '../../mount/workspace.ts';
+import { closeWorkspace, isWorkspaceMounted, mountWorkspaceFile, prepareMountPoint } from '../../mount/workspace.ts';
 import { faultPoint } from '../../system/fault.ts';
 import type { LedgerVolume } from '../ledger.ts';
 import type { Logger } from '../log.ts';
@@ -459,7 +459,7 @@ export class WorkspaceSaves {
       await this.#closeWithoutImage();
       return true;
     }
-    mkdirSync(at, { recursive: true, mode: 0o700 });
+    await prepareMountPoint(at);
     await mountWorkspaceFile(this.#place);
     if (!(await closeWorkspace(at))) {
       const interval = this.#parts.interval();

@@ -1,4 +1,5 @@
-import { NotFoundError } from '../../dataset/errors.ts';
+import { statSync } from 'node:fs';
+import { isErrno, NotFoundError } from '../../dataset/errors.ts';
 import type { StagedRecord } from '../records.ts';
 import type { VolumeCondition } from '../service-types.ts';
 import { isOurs } from './names.ts';
@@ -17,7 +18,7 @@ export async function volumeCondition(context: VolumesContext, volume: string): 
   const record = context.records.get(volume);
   if (record === undefined)
     throw new NotFoundError(`volume ${volume} is not staged on this node`, { facts: { volume } });
-  const missing = missingMount(record);
+  const missing = missingMount(record) ?? deadMount(record, context);
   if (missing !== undefined) return { abnormal: true, reason: 'not-mounted', message: missing };
   const { fenced, failing } = context.saves.stateOf(volume) ?? {};
   if (fenced !== undefined) return { abnormal: true, reason: 'fenced', message: fencedText(fenced) };
@@ -39,6 +40,19 @@ function missingMount(record: StagedRecord): string | undefined {
   const places = [record.stagingPath, ...record.published.map(({ targetPath }) => targetPath)];
   const missing = places.find((path) => !isOurs(record, path));
   return missing && `nothing of it is mounted at ${missing} any more: delete the pod, so that it is mounted anew`;
+}
+
+/** The kernel gives a file system up whose disk fails or is full, and everything in it is an I/O error from then on. */
+function deadMount({ kind, stagingPath }: StagedRecord, { cache }: VolumesContext): string | undefined {
+  if (kind !== 'workspace') return undefined;
+  try {
+    statSync(stagingPath);
+    return undefined;
+  } catch (error) {
+    if (!isErrno(error, 'EIO')) throw error;
+    const { directory } = cache.layout;
+    return `the kernel has shut its file system down: look at the disk of ${directory} (dmesg; is it full?), then delete the pod, so that it is mounted anew`;
+  }
 }
 
 function fencedText({ branch }: NonNullable<SaveTrouble['fenced']>): string {

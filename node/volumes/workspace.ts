@@ -1,4 +1,3 @@
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Making } from '../../cache/capacity.ts';
 import type { ByteString } from '../../dataset/byte-string.ts';
@@ -6,7 +5,13 @@ import type { DirectoryEntry } from '../../dataset/entry.ts';
 import { ConflictError, CorruptError, isErrno } from '../../dataset/errors.ts';
 import { findEntry } from '../../dataset/manifest.ts';
 import type { Repository } from '../../dataset/repository.ts';
-import { createWorkspaceImage, growWorkspaceImage, mountWorkspace, newWorkspaceBytes } from '../../mount/workspace.ts';
+import {
+  createWorkspaceImage,
+  growWorkspaceImage,
+  mountWorkspace,
+  newWorkspaceBytes,
+  prepareMountPoint,
+} from '../../mount/workspace.ts';
 import { faultPoint } from '../../system/fault.ts';
 import type { StagedRecord } from '../records.ts';
 import { readWorkspaceRecord, writeWorkspaceRecord } from '../workspace-record.ts';
@@ -65,7 +70,7 @@ export async function openWorkspace(
     );
     faultPoint('stage.workspace-made');
   }
-  mkdirSync(at, { recursive: true, mode: 0o700 });
+  await prepareMountPoint(at);
   const mounted = await mountWorkspace({ file, at, root: await rootOf(repository, volume), view: volume.view });
   faultPoint('stage.workspace-mounted');
   return mounted;
