@@ -97,7 +97,11 @@ async function tryCreate(
   context: SnapshotContext,
 ): Promise<Snapshot | undefined> {
   const store = snapshotStore(repository);
-  const volume = await readVolume(repository, what.source);
+  const volume = await readVolume(repository, what.source).catch(async (error) => {
+    // What was begun of a volume that is deleted since comes to nothing.
+    if (error instanceof NotFoundError && found !== undefined) await removeSnapshot(store, found.record.id);
+    throw error;
+  });
   const holder = await liveHolder(volume, context.nodes);
   const id = found?.record.id ?? newId(snapshotSlot(what.name));
   const begun = begunRecord(id, what.name, volume, what.about);
