@@ -9,7 +9,7 @@ import { readVersion } from '../dataset/version.ts';
 import type { MountedVolume, MountRequest, NamedVersion, Progress } from './protocol.ts';
 import type { StagedRecord } from './records.ts';
 import type { Repositories } from './repositories.ts';
-import type { Saves } from './saves/saves.ts';
+import type { Saves, Saves } from './saves/saves.ts';
 import { createSerial } from './serial.ts';
 import type { Handlers } from './server.ts';
 import { holdersOf, type Volumes } from './service.ts';
@@ -105,12 +105,31 @@ export function createMountCalls(parts: CallParts): Pick<Handlers, 'mount' | 'un
   };
 }
 
-/** @param prefetches what became of what it fetches */
-export function mountedVolume(record: StagedRecord, prefetches?: Pick<StagePrefetches, 'stateOf'>): MountedVolume {
+/**
+ * @param parts.prefetches what became of what it fetches
+ * @param parts.saves what becomes of its changes
+ */
+export function mountedVolume(
+  record: StagedRecord,
+  {
+    prefetches,
+    saves,
+  }: { readonly prefetches?: Pick<StagePrefetches, 'stateOf'>; readonly saves?: Pick<Saves, 'stateOf'> } = {},
+): MountedVolume {
   const { volume, kind, stagingPath, repository, dataset, version, prefetch: what } = record;
   const state = prefetches?.stateOf(volume);
   const prefetch = state && what !== undefined ? { prefetch: { what, ...state } } : {};
-  return { volume, kind, directory: stagingPath, repository, dataset, version, ...prefetch };
+  const saved = saves?.stateOf(volume);
+  return {
+    volume,
+    kind,
+    directory: stagingPath,
+    repository,
+    dataset,
+    version,
+    ...prefetch,
+    ...(saved && { saves: saved }),
+  };
 }
 
 /** One volume a mount point: mounted again as a workspace, it finds its changes. */

@@ -45,7 +45,7 @@ export async function startNode(options: NodeOptions & ObservationOptions): Prom
       runtime: paths.directory,
       keeper: node.ring.keeperPid() !== undefined,
       keeperPid: node.ring.keeperPid(),
-      volumes: volumes.records.all().map((record) => mountedVolume(record, node.prefetches)),
+      volumes: volumes.records.all().map((record) => mountedVolume(record, node)),
       waiting: hydrator.waiting,
       health: await observation.health(),
       state: await observation.state(),

@@ -53,7 +53,7 @@ export async function observeNode(
     state,
     async stats() {
       const [counts, now, wrong] = await Promise.all([metrics.counts(), state(), health()]);
-      const volumes = node.volumes.records.all().map((record) => mountedVolume(record, node.prefetches));
+      const volumes = node.volumes.records.all().map((record) => mountedVolume(record, node));
       const whenAndUse = { at: Date.now(), uptimeSeconds: process.uptime(), process: ownUse() };
       return { ...whenAndUse, counts, state: now, health: wrong, volumes };
     },

@@ -2,6 +2,7 @@ import type { SpaceAmount } from '../cache/space-limits.ts';
 import type { Digest } from '../dataset/digest.ts';
 import type { ErrorFacts, ErrorKind } from '../dataset/errors.ts';
 import type { Health } from './health.ts';
+import type { SaveState } from './saves/saves.ts';
 import type { NodeState } from './state.ts';
 import type { EventCounts } from './stats-types.ts';
 
@@ -57,6 +58,8 @@ export interface MountedVolume {
     readonly totalFiles?: number;
     readonly totalBytes?: number;
   };
+  /** Of a workspace that has a record in its repository. */
+  readonly saves?: SaveState;
 }
 
 export type VolumeKind = 'pinned' | 'workspace';

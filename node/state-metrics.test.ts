@@ -27,6 +27,15 @@ const state: NodeState = {
   keeper: true,
   volumes: { pinned: 1, workspace: 0 },
   stagedVersions: 1,
+  saves: {
+    saves: { created: 3, idle: 9 },
+    milliseconds: 1500,
+    staged: 2,
+    failing: 1,
+    fenced: 0,
+    unsaved: 0,
+    lag: 2500,
+  },
   requests: { 's3://bucket/prefix': { get: { count: 3, bytes: 30, errors: 1, retries: 2 } } },
 };
 
@@ -49,6 +58,10 @@ it('has what the daemon does now, and what its parts have counted', async () => 
       'larder_ring_reads_total 9',
       'larder_ring_carried_total 6',
       'larder_ring_last_chances_total 2',
+      'larder_saves_total{outcome="created"} 3',
+      'larder_save_seconds_total 1.5',
+      'larder_save_workspaces{state="failing"} 1',
+      'larder_save_lag_seconds 2.5',
       'larder_stream_queued{priority="ahead"} 7',
       'larder_repository_requests_total{repository="s3://bucket/prefix",kind="get"} 3',
       'larder_repository_request_retries_total{repository="s3://bucket/prefix",kind="get"} 2',

@@ -187,6 +187,25 @@ export function createStateMetrics(registry: Registry): StateMetrics {
   gauges('larder_volumes', 'Volumes that are staged, by kind', 'kind', ({ volumes }) => volumes);
   gauge('larder_staged_versions', 'Versions that are staged', ({ stagedVersions }) => stagedVersions);
 
+  counters('larder_saves_total', 'Saves of workspaces, by how they ended', ['outcome'], ({ saves }) =>
+    Object.entries(saves?.saves ?? {}).map(([outcome, value]) => ({ labels: { outcome }, value })),
+  );
+  counter('larder_save_seconds_total', 'Time that saves took', ({ saves }) => saves && saves.milliseconds / 1000);
+  gauges(
+    'larder_save_workspaces',
+    'Workspaces with a record, by what becomes of their changes',
+    'state',
+    ({ saves }) =>
+      saves === undefined
+        ? ({} as Values)
+        : { staged: saves.staged, unsaved: saves.unsaved, failing: saves.failing, fenced: saves.fenced },
+  );
+  gauge(
+    'larder_save_lag_seconds',
+    'How old a change may be that is not saved',
+    ({ saves }) => saves && saves.lag / 1000,
+  );
+
   const requests = (field: 'count' | 'bytes' | 'errors' | 'retries') => (state: NodeState) =>
     Object.entries(state.requests).flatMap(([repository, kinds]) =>
       Object.entries(kinds).map(([kind, counts]) => ({ labels: { repository, kind }, value: counts[field] })),

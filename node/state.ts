@@ -6,6 +6,7 @@ import type { ScrubStats } from '../cache/scrub.ts';
 import type { StreamStats } from '../cache/stream/streams.ts';
 import { type Requests, requestsOf } from '../dataset/bucket/metrics.ts';
 import type { Node } from './node.ts';
+import type { SaveStats } from './saves/saves.ts';
 
 /** What a node's daemon holds and does now, and what its parts have counted themselves. */
 export interface NodeState {
@@ -22,6 +23,8 @@ export interface NodeState {
   readonly keeper: boolean;
   readonly volumes: { readonly pinned: number; readonly workspace: number };
   readonly stagedVersions: number;
+  /** Of workspaces with records; absent where the daemon has nothing to do with those. */
+  readonly saves?: SaveStats;
   /** The repositories in object stores that are open, by their locations. */
   readonly requests: Readonly<Record<string, Requests>>;
 }
@@ -60,6 +63,7 @@ export function createStateReader(node: Node): StateReader {
         workspace: kinds.filter((kind) => kind === 'workspace').length,
       },
       stagedVersions: versions.sources().length,
+      ...(volumes.saves.isMember && { saves: volumes.saves.stats() }),
       requests: Object.fromEntries(requests),
     };
   };
