@@ -13,6 +13,8 @@ export interface WorkspaceRecord {
   readonly version: Digest;
   /** The last snapshot: the parent of the next. */
   readonly snapshot?: Digest;
+  /** It ends with its pod: where it is not staged, nobody comes for it. */
+  readonly ephemeral?: boolean;
   /** Of a workspace that has a record in the repository. */
   readonly lease?: WorkspaceLease;
 }

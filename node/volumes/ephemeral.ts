@@ -1,11 +1,11 @@
-import { rmdirSync } from 'node:fs';
+import { readdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { isErrno } from '../../dataset/errors.ts';
 import { faultPoint } from '../../system/fault.ts';
 import type { StagedRecord } from '../records.ts';
 import { requireRight } from '../rights.ts';
 import type { EphemeralRequest } from '../service-types.ts';
-import { removeWorkspace } from '../workspace-record.ts';
+import { readWorkspaceRecord, removeWorkspace } from '../workspace-record.ts';
 import type { VolumesContext } from './parts.ts';
 import { bindVolume } from './publish.ts';
 import { stageVolume, tearDown } from './stage.ts';
@@ -44,6 +44,17 @@ export async function endEphemeral(context: VolumesContext, volume: string): Pro
   const record = context.records.get(volume);
   if (!record?.ephemeral || record.published.length > 0) return;
   await tearDown(context, record);
+}
+
+/** Removes what is in the cache of ephemeral volumes that are not staged: the machine was started anew, and with it all pods. */
+export function sweepEphemeral({ cache, records, workspaceOf }: VolumesContext): void {
+  for (const name of readdirSync(cache.layout.workspaces)) {
+    if (!name.endsWith('.json')) continue;
+    const volume = decodeURIComponent(name.slice(0, -'.json'.length));
+    if (records.get(volume) !== undefined) continue;
+    const place = workspaceOf(volume);
+    if (readWorkspaceRecord(place.record)?.ephemeral) removeWorkspace(place);
+  }
 }
 
 /** What there is of an ephemeral volume beside its mounts, which are gone. It is removed before its record, which alone knows of it. */

@@ -7,6 +7,7 @@ import { imageName } from '../image-build.ts';
 import { aboutVolume, type Logger } from '../log.ts';
 import type { StagedRecord } from '../records.ts';
 import type { Recovery } from '../recovery.ts';
+import { sweepEphemeral } from './ephemeral.ts';
 import { isOurs } from './names.ts';
 import type { VolumesContext } from './parts.ts';
 import { tearDown } from './stage.ts';
@@ -40,6 +41,7 @@ export async function recoverVolumes(context: VolumesContext, parts: RecoverPart
       log.error(text, { ...aboutVolume(record), error });
     }
   }
+  sweepEphemeral(context);
   // Clones of snapshots that were cut short, and images whose last volume went.
   const kept = records
     .all()

@@ -52,8 +52,13 @@ export async function openWorkspace(
   const { at, file, record } = place;
   const kept = readWorkspaceRecord(record);
   if (kept === undefined) {
-    const { dataset, version } = volume;
-    await writeWorkspaceRecord(record, { repository: repository.id, dataset, version });
+    const { dataset, version, ephemeral } = volume;
+    await writeWorkspaceRecord(record, {
+      repository: repository.id,
+      dataset,
+      version,
+      ...(ephemeral && { ephemeral }),
+    });
   } else if (kept.repository !== repository.id || kept.version !== volume.version) {
     throw new ConflictError(
       `volume ${volume.volume} has changes to ${kept.dataset}@${kept.version.slice(0, 12)}: mount that version, or drop them with 'larder unmount ${volume.stagingPath} --discard'`,

@@ -7,7 +7,7 @@ import { type CsiClient, connectCsi, mountCapability } from './client.ts';
 import { endVolume, makeVolume, startVolume } from './node-volume.ts';
 import { createPlugin, type TestPlugin } from './plugin.ts';
 
-describe.skipIf(!canMount)('a workspace whose file system the kernel has given up', () => {
+describe.skipIf(!canMount)('on a machine that fails', () => {
   let plugin: TestPlugin;
   let client: CsiClient;
 
@@ -25,7 +25,7 @@ describe.skipIf(!canMount)('a workspace whose file system the kernel has given u
     await plugin.close();
   });
 
-  it('is abnormal, and is well again with all that was synced when it is staged anew', async () => {
+  it('a workspace whose file system the kernel has given up is abnormal, and well again with all that was synced when it is staged anew', async () => {
     const writers = mountCapability('SINGLE_NODE_MULTI_WRITER');
     const one = await makeVolume(client, join(plugin.directory, 'kubelet'), 'broken', writers, {
       parameters: { dataset: 'small', autosave: 'off' },
@@ -47,6 +47,33 @@ describe.skipIf(!canMount)('a workspace whose file system the kernel has given u
     await client.call('NodeUnstageVolume', one.stage);
     await startVolume(client, one);
     expect(await conditionAt(pod)).toMatchObject({ abnormal: false });
+    expect(readFileSync(join(pod, 'kept'), 'utf8')).toBe('synced');
+    await endVolume(client, one, 'pod');
+  });
+
+  it('a volume of one pod is gone with its pod when the machine is started anew, and no other', async () => {
+    const attributes = { dataset: 'small', writable: 'true', 'csi.storage.k8s.io/ephemeral': 'true' };
+    const targetPath = join(plugin.directory, 'pod');
+    await client.call('NodePublishVolume', {
+      volumeId: 'csi-of-a-pod',
+      targetPath,
+      volumeCapability: mountCapability('SINGLE_NODE_WRITER'),
+      volumeContext: attributes,
+    });
+    writeFileSync(join(targetPath, 'scratch'), 'of this pod', { flush: true });
+    const writers = mountCapability('SINGLE_NODE_MULTI_WRITER');
+    const one = await makeVolume(client, join(plugin.directory, 'kubelet'), 'survivor', writers, {
+      parameters: { dataset: 'small', autosave: 'off' },
+    });
+    writeFileSync(join(await startVolume(client, one), 'kept'), 'synced', { flush: true });
+    expect(plugin.workspaces().filter((name) => name.startsWith('csi-'))).toHaveLength(2);
+
+    await plugin.crash();
+    await plugin.start();
+    expect(plugin.workspaces().filter((name) => name.startsWith('csi-'))).toEqual([]);
+    // The kubelet asks for its end all the same.
+    await client.call('NodeUnpublishVolume', { volumeId: 'csi-of-a-pod', targetPath });
+    const pod = await startVolume(client, one);
     expect(readFileSync(join(pod, 'kept'), 'utf8')).toBe('synced');
     await endVolume(client, one, 'pod');
   });
