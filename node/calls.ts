@@ -73,7 +73,7 @@ export function createMountCalls(parts: CallParts): Pick<Handlers, 'mount' | 'un
 
     snapshot: (request, { signal, onProgress }) => {
       const directory = existingDirectory(request.directory);
-      const record = volumes.records.at(directory);
+      const record = volumes.records.at(directory) ?? publishedAt(volumes, directory);
       if (record === undefined || record.kind !== 'workspace') {
         throw new NotFoundError(
           `no workspace is mounted on ${directory}${record === undefined ? '' : ', but a pinned version, which cannot change'}: mount one with 'larder mount NAME ${directory} --workspace'`,
@@ -130,6 +130,11 @@ export function mountedVolume(
     ...prefetch,
     ...(saved && { saves: saved }),
   };
+}
+
+/** The volume that a pod has there. */
+function publishedAt({ records }: Volumes, directory: string): StagedRecord | undefined {
+  return records.all().find(({ published }) => published.some(({ targetPath }) => targetPath === directory));
 }
 
 /** One volume a mount point: mounted again as a workspace, it finds its changes. */

@@ -85,9 +85,9 @@ export interface SavesKeeper extends Saves, AsyncDisposable {
   /**
    * Saves a workspace whose overlay is unmounted for the last time, releases it, and unmounts it. Where that takes long or cannot be done now, it goes on in
    * the background, and others are told that it does.
-   * @param when `background`: it is not waited for
+   * @param when `soon`: it is not waited for long
    */
-  end(volume: string, when: 'now' | 'background'): Promise<void>;
+  end(volume: string, when: 'now' | 'soon'): Promise<void>;
   /** Goes on with all workspaces in the cache that are not staged and not released; clears away those that are of no use, from time to time. */
   adopt(): void;
   /** Moves the image of an older generation out of the way, and sets aside in the background what it has that is not saved. What is recorded of it stays. */
@@ -130,6 +130,8 @@ export interface SavesParts {
 
 export const DEFAULT_AUTOSAVE = 10_000;
 const DEFAULT_PATIENCE = 20_000;
+/** How long a stage that failed waits for it, in milliseconds. */
+const SOON = 3_000;
 /** How long it may take to tell others of it, in milliseconds. */
 const TELL_PATIENCE = 5_000;
 /** Images that are saved and released are looked through so often, in milliseconds, and kept for so long. */
@@ -293,8 +295,11 @@ export function createSaves(parts: SavesParts): SavesKeeper {
     async end(volume, when) {
       const closing = close(volume, volume);
       const one = all.get(volume);
-      if (closing === undefined || one === undefined || when === 'background') return;
-      const how = await Promise.race([closing.first, sleep(patience, 'late' as const, { ref: false })]);
+      if (closing === undefined || one === undefined) return;
+      const how = await Promise.race([
+        closing.first,
+        sleep(when === 'soon' ? Math.min(SOON, patience) : patience, 'late' as const, { ref: false }),
+      ]);
       if (how === 'saved') return;
       const why = {
         busy: 'somebody still has files of it open for writing',

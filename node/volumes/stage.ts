@@ -61,7 +61,7 @@ export async function stageVolume(context: VolumesContext, asked: VolumeStageReq
     record = { ...record, state: 'staged' };
     await records.put(record);
   } catch (error) {
-    await tearDown(context, record, 'background');
+    await tearDown(context, record, 'soon');
     throw error;
   }
   saves.begin(record);
@@ -111,12 +111,12 @@ export async function unstageVolume(context: VolumesContext, volume: string, sta
 
 /**
  * In the order in which it was built, backwards; each step may have been done before.
- * @param saving when a workspace's last changes are saved: now, or as far as that can be done now; in the background; or by a later `adopt`
+ * @param saving when a workspace's last changes are saved: now, or as far as that can be done now; `soon`, which is not waited for long; or by a later `adopt`
  */
 export async function tearDown(
   context: VolumesContext,
   record: StagedRecord,
-  saving: 'now' | 'background' | 'later' = 'now',
+  saving: 'now' | 'soon' | 'later' = 'now',
 ): Promise<Unmounted> {
   const { prefetches, workspaceOf, versions, records, saves } = context;
   const { volume } = record;
