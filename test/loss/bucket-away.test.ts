@@ -53,7 +53,7 @@ describe.skipIf(!canMount || !hasS3Server)('a bucket that is away when a volume 
   }
 
   async function expectStagedElsewhere(volumeId: string, written: TreeDigests): Promise<void> {
-    const { first, second, cluster } = world;
+    const { second, cluster } = world;
     const here = second.of(volumeId);
     await untilAllowed(() => here.stageOnce());
     await here.publish('pod');
@@ -62,7 +62,7 @@ describe.skipIf(!canMount || !hasS3Server)('a bucket that is away when a volume 
     await here.unstage();
     await second.caller.call('DeleteVolume', { volumeId });
     expect(await world.asides()).toEqual([]);
-    await expect.poll(() => [...first.node.leftovers(), ...second.node.leftovers()]).toEqual([]);
+    await expect.poll(() => world.leftovers()).toEqual([]);
     expect(await cluster.leftovers()).toEqual([]);
   }
 

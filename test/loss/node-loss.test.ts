@@ -78,7 +78,7 @@ describe.skipIf(!canMount)('a node that is lost with its disk', () => {
     await here.unstage();
     expect(await world.asides()).toEqual([]);
     await second.caller.call('DeleteVolume', { volumeId });
-    await expect.poll(() => [...first.node.leftovers(), ...second.node.leftovers()]).toEqual([]);
+    await expect.poll(() => world.leftovers()).toEqual([]);
     expect(await cluster.leftovers()).toEqual([]);
   });
 });

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ServiceError } from '@grpc/grpc-js';
@@ -33,6 +33,11 @@ export interface LossWorld extends AsyncDisposable {
   savedIn(volumeId: string): Promise<TreeDigests>;
   /** What the nodes have said. */
   logs(): string;
+  /**
+   * What volumes have left on the nodes. Not what is kept for a while of workspaces that were released with all saved, so that they can be staged
+   * there again at once.
+   */
+  leftovers(): string[];
   /** Branches of what was set aside. */
   asides(): Promise<StoredRef[]>;
 }
@@ -89,6 +94,8 @@ export async function createLossWorld(location?: string, seenByFirst?: string): 
 
     logs: () => [first, second].map(({ node }) => node.log()).join(''),
 
+    leftovers: () => [first, second].flatMap(({ node }) => leftoversOf(node)),
+
     async asides() {
       const branches = await listBranches(repository, 'numbers');
       return branches.filter(({ name }) => name.startsWith('aside/'));
@@ -96,6 +103,16 @@ export async function createLossWorld(location?: string, seenByFirst?: string): 
 
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
+}
+
+function leftoversOf(node: ClusterNode): string[] {
+  const left = node.leftovers();
+  const released = left
+    .filter((name) => name.startsWith('workspaces/') && name.endsWith('.json'))
+    .filter((name) => JSON.parse(readFileSync(join(node.cache, name), 'utf8')).lease?.state === 'released')
+    .map((name) => name.slice(0, -'json'.length));
+  const isKept = (name: string) => released.some((prefix) => name.startsWith(prefix));
+  return left.filter((name) => !isKept(name));
 }
 
 /** Until something is no longer refused, which it must be at first. @returns what it was refused with */
