@@ -9,7 +9,7 @@ import { readVersion } from '../dataset/version.ts';
 import type { MountedVolume, MountRequest, NamedVersion, Progress } from './protocol.ts';
 import type { StagedRecord } from './records.ts';
 import type { Repositories } from './repositories.ts';
-import type { Saves, Saves } from './saves/saves.ts';
+import type { Saves } from './saves/saves.ts';
 import { createSerial } from './serial.ts';
 import type { Handlers } from './server.ts';
 import { holdersOf, type Volumes } from './service.ts';
