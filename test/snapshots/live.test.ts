@@ -174,6 +174,16 @@ describe.skipIf(!canMount)('a snapshot of a workspace that is written to', () =>
     expect(world.larder('show', 'numbers@aside')).toMatchObject([{ version: second!.version }]);
     expect(world.larder('show', 'numbers@two')).toMatchObject([{ version: second!.version }]);
     expect(() => world.larder('snapshot', 'branch', first!.snapshot as string, 'aside')).toThrow(/does not follow/);
+    // Where it is mounted, it is found too, and the tag is all there is of its snapshot.
+    writeFileSync(join(volume.directory, 'labels.txt'), 'cat, dog, owl');
+    for (const [at, tag] of [
+      [volume.directory, 'of-pod'],
+      [volume.stagingPath, 'of-node'],
+    ] as const) {
+      const [third] = world.larder('snapshot', 'create', at, '--tag', tag);
+      expect(await world.contentOf(third!.version as string)).toEqual(await digestsOfDirectory(volume.directory));
+    }
+    expect(world.larder('show', 'numbers@of-pod')).toMatchObject([{ parents: [second!.version] }]);
     for (const { snapshot } of [first!, second!]) world.larder('snapshot', 'delete', snapshot as string);
     expect(world.larder('snapshot', 'list', 'pvc-terminal')).toEqual([]);
     await volume.end();
