@@ -228,6 +228,29 @@ describe.skipIf(!canMount)('on a node', () => {
       await end(plain, 'pod');
     });
 
+    it('has new files in it too, and its snapshot has the owners that the dataset has', async () => {
+      const { volumeId } = await volume('grouped workspace', writers);
+      const grouped = mountCapability('SINGLE_NODE_MULTI_WRITER', { volumeMountGroup: '2345' });
+      const one = nodeVolume(kubelet(), volumeId, grouped);
+      const pod = await startVolume(client, one);
+      mkdirSync(join(pod, 'made'));
+      writeFileSync(join(pod, 'made/new'), 'new');
+      writeFileSync(join(pod, 'deep/3.bin'), 'changed');
+      for (const path of ['made', 'made/new', 'deep/3.bin', 'secret.txt'])
+        expect(statSync(join(pod, path)).gid, path).toBe(2345);
+      await client.call('NodeUnpublishVolume', one.unpublish('pod'));
+      await client.call('NodeUnstageVolume', one.stage);
+      const volumeContentSource = { volume: { volumeId } };
+      const plain = await volume('of a grouped workspace', readers, { volumeContentSource });
+      const read = await startVolume(client, plain);
+      expect(readFileSync(join(read, 'deep/3.bin'), 'utf8')).toBe('changed');
+      expect(readFileSync(join(read, 'made/new'), 'utf8')).toBe('new');
+      for (const path of ['deep/3.bin', 'secret.txt'])
+        expect(statSync(join(read, path)).gid, path).toBe(statSync(join(source, path)).gid);
+      await end(plain, 'pod');
+      await end(one);
+    });
+
     it('is refused where the group is no number', async () => {
       const one = await volume('no group', readers);
       expect(await client.fail('NodeStageVolume', { ...one.stage, volumeCapability: inGroup('staff') })).toMatchObject({
