@@ -1,6 +1,7 @@
-import { rmdirSync } from 'node:fs';
+import { readdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Digest } from '../../dataset/digest.ts';
+import { isErrno } from '../../dataset/errors.ts';
 import { thawLeftover } from '../../mount/snapshot.ts';
 import { cleanLeftovers } from '../../mount/unmount.ts';
 import { imageName } from '../image-build.ts';
@@ -47,9 +48,31 @@ export async function recoverVolumes(context: VolumesContext, parts: RecoverPart
     .all()
     .flatMap(({ volume, root, view }) => [workspaceOf(volume).at, join(paths.images, imageName(root, view))]);
   for (const directory of [paths.workspaces, paths.images]) {
-    for (const { mountPoint } of await cleanLeftovers(directory, (point) => kept.includes(point))) {
-      rmdirSync(mountPoint);
+    await cleanLeftovers(directory, (point) => kept.includes(point));
+    removeFolders(directory, kept);
+  }
+}
+
+/** Mount points on which nothing is mounted any more, or nothing was yet. */
+function removeFolders(directory: string, kept: readonly string[]): void {
+  for (const name of readdirIfThere(directory)) {
+    const path = join(directory, name);
+    if (kept.includes(path)) continue;
+    try {
+      rmdirSync(path);
+    } catch (error) {
+      // What is not an empty folder is not ours.
+      if (!['ENOTEMPTY', 'ENOTDIR', 'EBUSY'].some((code) => isErrno(error, code))) throw error;
     }
+  }
+}
+
+function readdirIfThere(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return [];
+    throw error;
   }
 }
 
