@@ -14,6 +14,8 @@ export interface VolumeCalls {
   publish(pod: string, more?: object): Promise<void>;
   unpublish(pod: string): Promise<void>;
   unstage(): Promise<void>;
+  /** Without trying again. */
+  unstageOnce(): Promise<void>;
 }
 
 /** @param directory the node's: a kubelet's is made below it */
@@ -42,5 +44,6 @@ export function volumeCalls(
       }),
     unpublish: (pod) => client.call('NodeUnpublishVolume', { volumeId, targetPath: targetOf(pod) }),
     unstage: () => client.call('NodeUnstageVolume', { volumeId, stagingTargetPath }),
+    unstageOnce: () => client.tryOnce('NodeUnstageVolume', { volumeId, stagingTargetPath }),
   };
 }

@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFailed } from 'vitest';
 import { type BreakingProxy, startBreakingProxy } from '../support/breaking-proxy.ts';
@@ -33,8 +34,8 @@ describe.skipIf(!canMount || !hasS3Server)('a bucket that is away when a volume 
     await server?.close();
   });
 
-  /** Ends a pod whose changes cannot be saved then. */
-  async function unstageUnsaved(name: string): Promise<{ volumeId: string; written: TreeDigests }> {
+  /** A pod has written, and the bucket goes away. */
+  async function writeUnsaved(name: string) {
     const volumeId = await world.createWorkspace(name, 'off');
     const there = world.first.of(volumeId);
     await there.stage();
@@ -42,14 +43,8 @@ describe.skipIf(!canMount || !hasS3Server)('a bucket that is away when a volume 
     writeFileSync(join(there.targetOf('pod'), 'result.txt'), `of ${name}`);
     const written = await digestsOfDirectory(there.targetOf('pod'));
     proxy.plan = () => ({ kind: 'refuse' });
-    const began = performance.now();
     await there.unpublish('pod');
-    await there.unstage();
-    const took = performance.now() - began;
-    console.log(`unstaged without the bucket in ${Math.round(took)} ms`);
-    expect(took).toBeLessThan(UNSTAGED_WITHIN);
-    expect(world.first.node.mounts().filter((path) => path.includes('/kubelet/'))).toEqual([]);
-    return { volumeId, written };
+    return { volumeId, there, written };
   }
 
   async function expectStagedElsewhere(volumeId: string, written: TreeDigests): Promise<void> {
@@ -67,16 +62,29 @@ describe.skipIf(!canMount || !hasS3Server)('a bucket that is away when a volume 
   }
 
   it('does not keep the pod, and gets the changes when it is back; until then, no other node has the volume', async () => {
-    const { volumeId, written } = await unstageUnsaved('away');
+    const { volumeId, there, written } = await writeUnsaved('away');
+    const began = performance.now();
+    await there.unstage();
+    const took = performance.now() - began;
+    console.log(`unstaged without the bucket in ${Math.round(took)} ms`);
+    expect(took).toBeLessThan(UNSTAGED_WITHIN);
+    expect(world.first.node.mounts().filter((path) => path.includes('/kubelet/'))).toEqual([]);
+
     await expect(world.second.of(volumeId).stageOnce()).rejects.toMatchObject({ code: status.UNAVAILABLE });
     expect(await world.second.caller.once('DeleteVolume', { volumeId })).toBe(status.FAILED_PRECONDITION);
     proxy.plan = () => undefined;
     await expectStagedElsewhere(volumeId, written);
   });
 
-  it('gets the changes also where the machine restarts meanwhile', async () => {
-    const { volumeId, written } = await unstageUnsaved('restarted');
+  it('gets the changes also where the machine crashes meanwhile, and nobody asks it for the volume again', async () => {
+    const { volumeId, there, written } = await writeUnsaved('crashed');
+    const cut = there.unstageOnce().then(
+      () => 'was unstaged',
+      () => 'was cut',
+    );
+    await sleep(2_000);
     await world.first.node.crash();
+    expect(await cut).toBe('was cut');
     proxy.plan = () => undefined;
     await world.first.node.start();
     await expectStagedElsewhere(volumeId, written);
