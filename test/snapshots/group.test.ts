@@ -8,6 +8,7 @@ import { createGroupSnapshot, readGroupSnapshot } from '../../controller/group-s
 import { createNodeObserver } from '../../controller/nodes.ts';
 import { readSnapshot } from '../../controller/snapshots.ts';
 import { sha256 } from '../../dataset/digest.ts';
+import { digestsOfDirectory } from '../support/digests.ts';
 import { canMount } from '../support/privilege.ts';
 import { createSnapshotWorld, type LiveVolume, type SnapshotMessage, type SnapshotWorld, untilReady } from './world.ts';
 
@@ -141,6 +142,18 @@ describe.skipIf(!canMount)('a group of workspaces on two nodes', () => {
     const { groupSnapshot } = await one!.call.call('CreateVolumeGroupSnapshot', group);
     for (const { snapshotId } of groupSnapshot.snapshots) await untilReady(one!.call, snapshotId, one!.node);
     await one!.call.call('DeleteVolumeGroupSnapshot', { groupSnapshotId: groupSnapshot.groupSnapshotId });
+  });
+
+  it('is cut at a terminal, on a node that is asked through the repository', async () => {
+    const [group, ...snapshots] = world.larder('snapshot', 'create', 'a', 'b', '-m', 'both');
+    expect(group).toMatchObject({ group: expect.stringMatching(/^group-/) });
+    expect(snapshots).toMatchObject([{ ready: true }, { ready: true }]);
+    for (const { version, volumeName } of snapshots) {
+      const { directory } = volumes.find(({ name }) => name === volumeName)!;
+      expect(await world.contentOf(version as string)).toEqual(await digestsOfDirectory(directory));
+    }
+    world.larder('snapshot', 'delete', group!.group as string);
+    expect(world.larder('snapshot', 'list')).toEqual([]);
   });
 
   it('leaves nothing behind', async () => {

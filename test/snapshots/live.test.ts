@@ -77,6 +77,8 @@ describe.skipIf(!canMount)('a snapshot of a workspace that is written to', () =>
     expect(content['deep/3.bin']).toBe(sha256(Buffer.from('3 '.repeat(503))));
     expect(Object.keys(content).length).toBeLessThan(writer.finished.length + 8);
     expect(kept()).toEqual([]);
+    // Nothing of it is missing.
+    world.larder('verify', '--deep');
 
     // Restored, it is read where it is mounted.
     const restored = await one.volume('restored', {
@@ -115,6 +117,21 @@ describe.skipIf(!canMount)('a snapshot of a workspace that is written to', () =>
     expect(kept()).toEqual([]);
     const again = { name: 'of killed', sourceVolumeId: volume.volumeId };
     expect((await one.call.call('CreateSnapshot', again)).snapshot.snapshotId).toBe(snapshot.snapshotId);
+    await one.call.call('DeleteSnapshot', { snapshotId: snapshot.snapshotId });
+    await volume.end();
+  });
+
+  it('becomes ready also where the whole machine goes down, and comes up again', async () => {
+    const volume = await one.volume('down');
+    writeFileSync(join(volume.directory, 'new.bin'), randomBytes(6 * 2 ** 20));
+    const before = await digestsOfDirectory(volume.directory);
+    const { snapshot } = await one.call.call('CreateSnapshot', { name: 'of down', sourceVolumeId: volume.volumeId });
+    await one.node.crash();
+    expect(kept()).toHaveLength(2);
+    await one.node.start();
+    await untilReady(one.call, snapshot.snapshotId, one.node);
+    const { version } = await readSnapshot(world.repository, snapshot.snapshotId);
+    expect(await world.contentOf(version as string)).toEqual(before);
     await one.call.call('DeleteSnapshot', { snapshotId: snapshot.snapshotId });
     await volume.end();
   });
