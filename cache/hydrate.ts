@@ -123,18 +123,16 @@ export function createHydrator(options: HydratorOptions): Hydrator {
   const segments = new SegmentReader();
   const sources = new Map<StagedSource, { readonly since: number; forget(): void }>();
   const knows = (id: Digest) => sources.keys().some(({ map }) => map.has(id));
-  const patienceOf = (id: Digest) => patienceFor(id, sources.keys(), patience);
-  const rateOf = (id: Digest) => rateFor(id, sources.keys());
-  const streamOverOf = (id: Digest) => {
-    const rate = rateOf(id);
-    return rate ? Math.min(streamOver, Math.max(LIMITED_FILE, rate.bytesPerSecond * LIMITED_SECONDS)) : streamOver;
-  };
+  const patienceOf = (id: Digest) => patienceFor(id, () => sources.keys(), patience);
+  const rateOf = (id: Digest) => rateFor(id, () => sources.keys());
+  const streamOverAt = (rate: Rate | undefined) =>
+    rate ? Math.min(streamOver, Math.max(LIMITED_FILE, rate.bytesPerSecond * LIMITED_SECONDS)) : streamOver;
   const locate = (id: Digest, fresh: boolean) => segments.locate(id, sources.keys(), fresh);
   const { take, missing } = createWays({
     cache,
     queue,
     extra,
-    streamOver: streamOverOf,
+    streamOverAt,
     rateOf,
     isWanted: knows,
     since: (source) => sources.get(source)?.since ?? Number.POSITIVE_INFINITY,
@@ -152,7 +150,7 @@ export function createHydrator(options: HydratorOptions): Hydrator {
     cache,
     crew,
     patience: patienceOf,
-    streamOver: streamOverOf,
+    streamOver: (id) => streamOverAt(rateOf(id)),
     room,
     makeRoom,
     locate,

@@ -33,8 +33,6 @@ export class Rate {
   set bytesPerSecond(value: number) {
     this.#refill();
     this.#bytesPerSecond = value;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
     this.#serve();
   }
 
@@ -42,7 +40,7 @@ export class Rate {
   async take(bytes: number, urgent: boolean, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     this.#refill();
-    if (this.#balance > 0 && this.#urgent.length + (urgent ? 0 : this.#other.length) === 0) {
+    if (this.#isDue(bytes) && this.#urgent.length + (urgent ? 0 : this.#other.length) === 0) {
       this.#balance -= bytes;
       return;
     }
@@ -50,7 +48,9 @@ export class Rate {
     const queue = urgent ? this.#urgent : this.#other;
     const waiter = { bytes, go: resolve };
     const leave = () => {
-      queue.splice(queue.indexOf(waiter), 1);
+      // It may have gone in this very turn.
+      const at = queue.indexOf(waiter);
+      if (at >= 0) queue.splice(at, 1);
       reject(signal.reason);
     };
     queue.push(waiter);
@@ -61,6 +61,19 @@ export class Rate {
     } finally {
       signal.removeEventListener('abort', leave);
     }
+  }
+
+  #first(): Waiter | undefined {
+    return this.#urgent[0] ?? this.#other[0];
+  }
+
+  /** A block that is larger than what may come at once goes when that may, and the rest of it is paid for by the next. */
+  #needed(bytes: number): number {
+    return Math.min(bytes, this.#burst);
+  }
+
+  #isDue(bytes: number): boolean {
+    return this.#balance >= this.#needed(bytes);
   }
 
   get #burst(): number {
@@ -76,17 +89,15 @@ export class Rate {
 
   #serve(): void {
     this.#refill();
-    while (this.#balance > 0) {
-      const next = this.#urgent.shift() ?? this.#other.shift();
-      if (next === undefined) return;
+    let next = this.#first();
+    for (; next !== undefined && this.#isDue(next.bytes); next = this.#first()) {
+      (this.#urgent.shift() ?? this.#other.shift())!.go();
       this.#balance -= next.bytes;
-      next.go();
     }
-    if (this.#urgent.length + this.#other.length === 0 || this.#timer !== undefined) return;
-    const wait = Math.max(1, (-this.#balance / this.#bytesPerSecond) * 1000);
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined;
-      this.#serve();
-    }, wait);
+    // For who is first now, which may be another than when it was set.
+    clearTimeout(this.#timer);
+    if (next === undefined) return;
+    const wait = Math.max(1, ((this.#needed(next.bytes) - this.#balance) / this.#bytesPerSecond) * 1000);
+    this.#timer = setTimeout(() => this.#serve(), wait);
   }
 }

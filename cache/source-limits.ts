@@ -18,33 +18,37 @@ interface Limited {
   readonly limits?: SourceLimits | undefined;
 }
 
-/** The longest patience of those that want the object. */
-export function patienceFor(id: Digest, sources: Iterable<Limited>, own: number): number {
+/**
+ * The longest patience of those that want the object.
+ * @param sources may be gone through twice
+ */
+export function patienceFor(id: Digest, sources: () => Iterable<Limited>, own: number): number {
+  if (!some(sources(), ({ limits }) => limits !== undefined && limits.patience(own) !== own)) return own;
   let longest: number | undefined;
-  let isOwn = true;
-  const known: Limited[] = [];
-  for (const source of sources) {
-    known.push(source);
-    if (source.limits !== undefined && source.limits.patience(own) !== own) isOwn = false;
-  }
-  // Mostly nobody says anything, and then no map is asked.
-  if (isOwn) return own;
-  for (const { map, limits } of known) {
+  for (const { map, limits } of sources()) {
     if (map.has(id)) longest = Math.max(longest ?? 0, limits?.patience(own) ?? own);
   }
   return longest ?? own;
 }
 
-/** The widest rate of those that want the object; undefined where one of them has none. */
-export function rateFor(id: Digest, sources: Iterable<Limited>): Rate | undefined {
-  const known = [...sources];
-  if (!known.some(({ limits }) => limits?.rate !== undefined)) return undefined;
+/**
+ * The widest rate of those that want the object; undefined where one of them has none.
+ * @param sources may be gone through twice
+ */
+export function rateFor(id: Digest, sources: () => Iterable<Limited>): Rate | undefined {
+  if (!some(sources(), ({ limits }) => limits?.rate !== undefined)) return undefined;
   let widest: Rate | undefined;
-  for (const { map, limits } of known) {
+  for (const { map, limits } of sources()) {
     if (!map.has(id)) continue;
     const rate = limits?.rate;
     if (rate === undefined) return undefined;
     if (widest === undefined || rate.bytesPerSecond > widest.bytesPerSecond) widest = rate;
   }
   return widest;
+}
+
+/** Mostly nobody says anything, and then no map is asked. */
+function some(sources: Iterable<Limited>, is: (source: Limited) => boolean): boolean {
+  for (const source of sources) if (is(source)) return true;
+  return false;
 }

@@ -42,13 +42,17 @@ describe('an object of several versions', () => {
   ];
 
   it('has the longest patience and the widest rate of those that want it', () => {
-    expect([inBoth, inFirst, inNone].map((id) => patienceFor(id!, sources, OWN))).toEqual([2_000, 1_000, OWN]);
-    expect([inBoth, inFirst, inNone].map((id) => rateFor(id!, sources)?.bytesPerSecond)).toEqual([20, 10, undefined]);
+    expect([inBoth, inFirst, inNone].map((id) => patienceFor(id!, () => sources, OWN))).toEqual([2_000, 1_000, OWN]);
+    expect([inBoth, inFirst, inNone].map((id) => rateFor(id!, () => sources)?.bytesPerSecond)).toEqual([
+      20,
+      10,
+      undefined,
+    ]);
   });
 
   it('comes as fast as it does where one of them has no limit', () => {
     const free = { map: { has: () => true } };
-    expect(rateFor(inBoth!, [...sources, free])).toBeUndefined();
-    expect(patienceFor(inBoth!, [...sources, free], OWN)).toBe(OWN);
+    expect(rateFor(inBoth!, () => [...sources, free])).toBeUndefined();
+    expect(patienceFor(inBoth!, () => [...sources, free], OWN)).toBe(OWN);
   });
 });

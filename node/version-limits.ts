@@ -16,6 +16,9 @@ export interface VolumeLimits {
 export class VersionLimits implements SourceLimits {
   readonly #volumes = new Map<string, VolumeLimits>();
   #rate: Rate | undefined;
+  /** Of those that say how long, and whether one does not. */
+  #longest = 0;
+  #hasOwn = true;
 
   set(volume: string, { deadline, bandwidth }: VolumeLimits): void {
     this.#volumes.set(volume, { deadline, bandwidth });
@@ -28,8 +31,7 @@ export class VersionLimits implements SourceLimits {
   }
 
   patience(own: number): number {
-    if (this.#volumes.size === 0) return own;
-    return Math.max(...this.#volumes.values().map(({ deadline }) => deadline ?? own));
+    return this.#hasOwn ? Math.max(own, this.#longest) : this.#longest;
   }
 
   get rate(): Rate | undefined {
@@ -37,7 +39,10 @@ export class VersionLimits implements SourceLimits {
   }
 
   #follow(): void {
-    const rates = [...this.#volumes.values()].map(({ bandwidth }) => bandwidth ?? Number.POSITIVE_INFINITY);
+    const volumes = [...this.#volumes.values()];
+    this.#longest = Math.max(0, ...volumes.map(({ deadline = 0 }) => deadline));
+    this.#hasOwn = volumes.length === 0 || volumes.some(({ deadline }) => deadline === undefined);
+    const rates = volumes.map(({ bandwidth = Number.POSITIVE_INFINITY }) => bandwidth);
     const widest = rates.length === 0 ? Number.POSITIVE_INFINITY : Math.max(...rates);
     // What is on its way by it goes on as fast as it may now.
     if (this.#rate !== undefined) this.#rate.bytesPerSecond = widest;

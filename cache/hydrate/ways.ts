@@ -36,8 +36,8 @@ export interface WaysParts {
   readonly cache: Pick<Cache, 'has'>;
   readonly queue: JobQueue;
   readonly extra: ExtraBytes;
-  /** Larger objects, in bytes, are not fetched ahead. */
-  readonly streamOver: (id: Digest) => number;
+  /** Larger objects of a version with this rate, in bytes, are not fetched ahead. */
+  readonly streamOverAt: (rate: Rate | undefined) => number;
   /** How fast the object may be fetched; undefined for as fast as it comes. */
   readonly rateOf: (id: Digest) => Rate | undefined;
   /** Whether a content id is that of a staged version's file: a chunk of a larger file has one that is not. */
@@ -57,7 +57,7 @@ export interface Ways {
 }
 
 export function createWays(parts: WaysParts): Ways {
-  const { cache, queue, extra, streamOver, rateOf, isWanted, since, join } = parts;
+  const { cache, queue, extra, streamOverAt, rateOf, isWanted, since, join } = parts;
   const pieces = new Pieces(queue);
   const damaged = new Map<string, number>();
   const dense = new Map<string, { is: boolean; locations: SegmentLocations; since: number }>();
@@ -103,6 +103,8 @@ export function createWays(parts: WaysParts): Ways {
 
   function* missing(source: StagedSource, { contents, locations }: LoadedSegment): Generator<Missing> {
     const { repository } = source;
+    const rate = source.limits?.rate;
+    const most = streamOverAt(rate);
     const done = read.get(source) ?? new Map<Digest, number>();
     read.set(source, done);
     const now = performance.now();
@@ -113,11 +115,11 @@ export function createWays(parts: WaysParts): Ways {
       else done.delete(pack);
     }
     for (const [id, { content, size }] of contents) {
-      if (size > streamOver(id)) continue;
+      if (size > most) continue;
       const pack = content.kind === 'chunk' ? locations.get(id)?.pack : undefined;
       if ((pack !== undefined && packs.has(pack)) || cache.has(id)) continue;
       // What is limited is not spent on what lies between.
-      if (pack !== undefined && source.limits?.rate === undefined && wantsWhole(repository, locations, pack)) {
+      if (pack !== undefined && rate === undefined && wantsWhole(repository, locations, pack)) {
         packs.add(pack);
         const begin = () => {
           const share = sharePack(repository, locations, pack, 'next');

@@ -38,6 +38,17 @@ describe('the deadline of a request that waits', () => {
     expect(next.begin(4n)).toBe(DEADLINE);
   });
 
+  it('is its own where it has one, also in the next daemon; in the keeper it is that of all', () => {
+    const { clock, daemon, keeper } = succession();
+    const first = daemon();
+    expect([first.begin(2n, 5_000), first.begin(4n, 600_000)]).toEqual([5_000, 600_000]);
+    clock.time += 4_000;
+    const next = daemon();
+    // Of the short one, no more than a quarter is given as a last chance.
+    expect([next.begin(again(2n), 5_000), next.begin(again(4n), 600_000)]).toEqual([1_250, 596_000]);
+    expect(keeper().begin(again(4n))).toBe(56_000);
+  });
+
   it('begins in the keeper where that got it first', () => {
     const { clock, daemon, keeper } = succession();
     keeper().begin(2n);
