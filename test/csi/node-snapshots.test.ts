@@ -228,6 +228,26 @@ describe.skipIf(!canMount)('a workspace that a pod writes to', () => {
     await end(one, 'pod');
   }, 120_000);
 
+  it('is kept as a branch when it is deleted, where that is asked for, and by another setting is not', async () => {
+    const [kept, dropped] = [
+      await volume('kept', writers, { parameters: { dataset: 'numbers', retention: 'keep' } }),
+      await volume('dropped', writers, { parameters: { dataset: 'numbers', retention: 'keep' } }),
+    ];
+    const expected = work(await startVolume(client, kept), 'one');
+    await startVolume(client, dropped);
+    const mutableParameters = { retention: 'drop' };
+    await client.call('ControllerModifyVolume', { volumeId: dropped.volumeId, mutableParameters });
+    await end(kept, 'pod');
+    await end(dropped, 'pod');
+    const read = await volume('read', readers, { parameters: { dataset: 'numbers', version: 'volumes/kept' } });
+    expect(digests(await startVolume(client, read))).toEqual(expected);
+    await end(read, 'pod');
+    const gone = { dataset: 'numbers', version: 'volumes/dropped' };
+    expect(
+      await client.fail('CreateVolume', { name: 'gone', volumeCapabilities: [readers], parameters: gone }),
+    ).toMatchObject({ code: status.NOT_FOUND });
+  }, 120_000);
+
   it('leaves nothing behind', async () => {
     // A clone goes after its snapshot is ready.
     await expect.poll(leftovers, { timeout: PATIENCE }).toEqual([]);
