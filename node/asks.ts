@@ -46,7 +46,11 @@ export function serveAsks(parts: AsksParts): AsyncDisposable {
     const read = await readAsk(bucket, key, signal);
     if (read === undefined || read.record.answer !== undefined || read.record.error !== undefined) return;
     const { record, etag } = read;
-    const done = await settled(() => handle(record.ask, signal));
+    const over = new AbortController();
+    const watching = watch(key, over);
+    const done = await settled(() => handle(record.ask, AbortSignal.any([signal, over.signal])));
+    over.abort();
+    await watching;
     if (signal.aborted) return;
     try {
       seen.set(key, await bucket.put(key, encodeAsk({ ...record, ...done }), { condition: { etag }, signal }));
@@ -54,6 +58,22 @@ export function serveAsks(parts: AsksParts): AsyncDisposable {
       if (!(error instanceof ConflictError || error instanceof NotFoundError)) throw error;
       // Nobody waits for it any more; the same may be asked again.
       seen.delete(key);
+    }
+  };
+
+  /** Ends what is being done when nobody waits for it any more: others may be held up by it. */
+  const watch = async (key: string, over: AbortController): Promise<void> => {
+    const either = AbortSignal.any([signal, over.signal]);
+    while (!either.aborted) {
+      try {
+        await sleep(interval, undefined, { signal: either });
+        if ((await bucket.head(key, either)) !== undefined) continue;
+        over.abort(new UnavailableError('whoever asked for it has given up'));
+      } catch (error) {
+        if (either.aborted) return;
+        // That it cannot be told is no sign of anything.
+        if (!(error instanceof LarderError)) throw error;
+      }
     }
   };
 
