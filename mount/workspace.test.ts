@@ -20,7 +20,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type ByteString, bytesOf } from '../dataset/byte-string.ts';
 import type { DirectoryEntry } from '../dataset/entry.ts';
-import { freeze, getxattr, mount, thaw } from '../system/calls.ts';
+import { freeze, getxattr, mount, thaw, xfsShutdown } from '../system/calls.ts';
 import { canMount } from '../test/support/privilege.ts';
 import { attachLoop, loopDevicesOf } from './loop.ts';
 import { cloneWorkspace, mountClone, thawLeftover } from './snapshot.ts';
@@ -34,6 +34,7 @@ import {
   newWorkspaceBytes,
   workspaceUsage,
 } from './workspace.ts';
+import { createXfsTemplates } from './xfs-template.ts';
 
 const MIB = 2 ** 20;
 const root: DirectoryEntry = {
@@ -175,6 +176,44 @@ describe.skipIf(!canMount)('a workspace', () => {
     await expect(createWorkspaceImage({ file, capacity: MIN_WORKSPACE_BYTES })).rejects.toMatchObject({
       kind: 'conflict',
     });
+  });
+
+  it('that is made after another of its size is a filesystem of its own, without a process to make it', async () => {
+    const templates = createXfsTemplates();
+    const capacity = 400 * MIB;
+    await createWorkspaceImage({ file, capacity, templates });
+    const path = process.env.PATH;
+    const others = ['second', 'third'].map((name) => join(dir, name));
+    try {
+      // There is no mkfs.xfs in it.
+      process.env.PATH = dir;
+      writeFileSync(join(dir, 'mkfs.xfs'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
+      for (const other of others) await createWorkspaceImage({ file: other, capacity, templates });
+      await expect(createWorkspaceImage({ file: `${file}.no`, capacity: 2 * capacity, templates })).rejects.toThrow();
+    } finally {
+      process.env.PATH = path;
+    }
+    const env = { ...process.env, PATH: `${path}:/usr/sbin:/sbin` };
+    const files = [file, ...others];
+    for (const one of files) execFileSync('xfs_repair', ['-n', one], { env, stdio: 'pipe' });
+    expect(allocated(others[0]!)).toBeLessThan(MIB);
+    for (const one of files) {
+      mkdirSync(`${one}.at`);
+      const { upper } = await mountWorkspace({ file: one, at: `${one}.at`, root });
+      writeFileSync(join(upper, 'name'), one);
+    }
+    expect(await growWorkspace({ file: others[0]!, at: `${others[0]}.at`, capacity: 900 * MIB })).toBe(900 * MIB);
+    // As when the power goes: the next mount replays the log.
+    execFileSync('sync', ['-f', `${others[1]}.at`]);
+    const fd = openSync(`${others[1]}.at`, 'r');
+    xfsShutdown(fd);
+    closeSync(fd);
+    for (const one of files) {
+      await unmount(`${one}.at`);
+      if (one !== others[1]) execFileSync('xfs_repair', ['-n', one], { env, stdio: 'pipe' });
+      const { upper } = await mountWorkspace({ file: one, at: `${one}.at`, root });
+      expect(readFileSync(join(upper, 'name'), 'utf8')).toBe(one);
+    }
   });
 
   it('can take its disk space at once', async () => {

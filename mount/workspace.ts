@@ -5,6 +5,7 @@ import {
   constants,
   existsSync,
   fstatSync,
+  fsync,
   fsyncSync,
   ftruncateSync,
   mkdirSync,
@@ -15,7 +16,9 @@ import {
   statfsSync,
   statSync,
 } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import { bufferOf } from '../dataset/byte-string.ts';
 import type { DirectoryEntry } from '../dataset/entry.ts';
 import { ConflictError, InvalidError, isErrno, UnavailableError } from '../dataset/errors.ts';
@@ -39,6 +42,9 @@ import { runTool } from './run-tool.ts';
 import { showUpper } from './show-upper.ts';
 import { unmount } from './unmount.ts';
 import type { View } from './view.ts';
+import type { XfsTemplates } from './xfs-template.ts';
+
+const synced = promisify(fsync);
 
 /** mkfs.xfs makes no smaller filesystem: 300 MiB, of which the log takes 64. */
 export const MIN_WORKSPACE_BYTES = 300 * 2 ** 20;
@@ -55,12 +61,14 @@ export interface NewWorkspace {
   readonly capacity: number;
   /** Take the disk space now, so that the workspace cannot run out of it before its capacity. Without it, the file is sparse. */
   readonly reserve?: boolean;
+  /** What was learned from others of this size: mkfs.xfs is a process of its own, which takes some 25 ms. */
+  readonly templates?: XfsTemplates | undefined;
 }
 
 /**
  * Makes a workspace's image: a file with an XFS of this capacity, complete or not there at all. Writers later meet ENOSPC at its end.
  */
-export async function createWorkspaceImage({ file, capacity, reserve }: NewWorkspace): Promise<void> {
+export async function createWorkspaceImage({ file, capacity, reserve, templates }: NewWorkspace): Promise<void> {
   checkCapacity(capacity);
   if (existsSync(file)) throw new ConflictError(`the workspace image ${file} exists already`, { facts: { file } });
   const temporary = `${file}.new`;
@@ -68,11 +76,16 @@ export async function createWorkspaceImage({ file, capacity, reserve }: NewWorks
   const fd = openSync(temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
   try {
     const size = roundUp(capacity);
-    ftruncateSync(fd, size);
-    if (reserve) fallocate(fd, 0, size);
-    await runTool('mkfs.xfs', ['-q', '-K', '-s', `size=${SECTOR}`, '-m', 'reflink=1', temporary], 'xfsprogs');
-    if (!reserve) digHoles(fd, size);
-    fsyncSync(fd);
+    if (reserve || !templates?.fill(fd, size)) {
+      ftruncateSync(fd, size);
+      if (reserve) fallocate(fd, 0, size);
+      await runTool('mkfs.xfs', ['-q', '-K', '-s', `size=${SECTOR}`, '-m', 'reflink=1', temporary], 'xfsprogs');
+      if (!reserve) {
+        digHoles(fd, size);
+        templates?.learn(fd, size);
+      }
+    }
+    await synced(fd);
   } catch (error) {
     rmSync(temporary, { force: true });
     if (isErrno(error, 'ENOSPC')) {
@@ -85,7 +98,7 @@ export async function createWorkspaceImage({ file, capacity, reserve }: NewWorks
     closeSync(fd);
   }
   renameSync(temporary, file);
-  syncDirectory(dirname(file));
+  await syncDirectory(dirname(file));
 }
 
 /**
@@ -143,9 +156,9 @@ export async function mountWorkspace({ file, at, root, view }: WorkspaceMountOpt
   await growToFile(at);
   const upper = join(at, 'upper');
   const work = join(at, 'work');
-  if (!existsSync(upper)) prepareUpper(upper, root);
+  if (!existsSync(upper)) await prepareUpper(upper, root);
   await showUpper({ upper, view, root });
-  mkdirSync(work, { recursive: true, mode: 0o700 });
+  await mkdir(work, { recursive: true, mode: 0o700 });
   return { upper, work, directIo: isDirect(at) };
 }
 
@@ -259,16 +272,17 @@ function refused(file: string, at: string, cause: unknown): UnavailableError {
 }
 
 /** Under another name first: an `upper` that is there has its attributes. */
-function prepareUpper(upper: string, root: DirectoryEntry): void {
+async function prepareUpper(upper: string, root: DirectoryEntry): Promise<void> {
   const temporary = `${upper}.new`;
   rmSync(temporary, { recursive: true, force: true });
-  mkdirSync(temporary);
+  // Off the event loop: the first change to a filesystem waits for its disk.
+  await mkdir(temporary);
   chownSync(temporary, root.uid, root.gid);
   chmodSync(temporary, root.mode);
   for (const { name, value } of root.xattrs ?? []) setxattr(temporary, bufferOf(name), value);
   utimensat(temporary, 'now', { seconds: root.mtimeSeconds, nanos: root.mtimeNanos });
   renameSync(temporary, upper);
-  syncDirectory(dirname(upper));
+  await syncDirectory(dirname(upper));
 }
 
 /** Whether the workspace is mounted at its place, and nothing else. */
@@ -372,10 +386,10 @@ function roundUp(bytes: number): number {
   return Math.ceil(bytes / SECTOR) * SECTOR;
 }
 
-function syncDirectory(directory: string): void {
+async function syncDirectory(directory: string): Promise<void> {
   const fd = openSync(directory, 'r');
   try {
-    fsyncSync(fd);
+    await synced(fd);
   } finally {
     closeSync(fd);
   }

@@ -1,5 +1,6 @@
 import { describeHolder } from '../mount/holders.ts';
 import type { Unmounted } from '../mount/unmount.ts';
+import { createXfsTemplates } from '../mount/xfs-template.ts';
 import { silentLogger } from './log.ts';
 import { openRecords, type StagedRecord, type StagedRecords } from './records.ts';
 import { everyoneMay } from './rights.ts';
@@ -45,7 +46,9 @@ export function createVolumes(parts: VolumesParts): Volumes {
   const workspaceOf = (volume: string) => workspacePlace(parts.paths.workspaces, parts.cache.layout.workspaces, volume);
   const lock = createSerial();
   const saves = createSaves({ ...parts, log: parts.log ?? silentLogger, records, lock, workspaceOf });
-  const context: VolumesContext = { ...parts, rights: parts.rights ?? everyoneMay, records, lock, workspaceOf, saves };
+  const rights = parts.rights ?? everyoneMay;
+  const templates = createXfsTemplates();
+  const context: VolumesContext = { ...parts, rights, records, lock, workspaceOf, saves, templates };
   return {
     records,
     lock,

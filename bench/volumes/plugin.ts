@@ -62,38 +62,37 @@ export async function startPlugin(directory: string, { files }: { readonly files
   const keeper = spawned('keeper');
   stack.defer(() => end(keeper, 'SIGTERM'));
   let daemon: ChildProcess;
+  const client: CsiClient = connectCsi(at('csi.sock'));
+  stack.defer(() => client.close());
+  const answers = () =>
+    client.call('Probe').then(
+      () => true,
+      () => false,
+    );
   const start = async () => {
     const started = performance.now();
     daemon = spawned('node', 'serve', '--controller');
     const deadline = started + READY_SECONDS * 1000;
-    // Each try has a client of its own: one that was refused waits longer and longer before it tries again.
-    while (!(await answers(at('csi.sock')))) {
+    while (!(await answers())) {
       if (daemon.exitCode !== null || performance.now() > deadline)
         throw new Error(`the plugin did not start: ${readFileSync(at('plugin.log'), 'utf8').slice(-4096)}`);
-      await sleep(20);
+      await sleep(10);
     }
     return (performance.now() - started) / 1000;
   };
   stack.defer(() => end(daemon, 'SIGTERM'));
   await start();
-  let client: CsiClient = connectCsi(at('csi.sock'));
-  stack.defer(() => client.close());
   const pids = () => withChildren([daemon.pid as number]);
   const owned = stack.move();
   return {
     directory,
     repository,
     cache,
-    get client() {
-      return client;
-    },
+    client,
     run,
     async restart() {
       await end(daemon, 'SIGKILL');
-      client.close();
-      const seconds = await start();
-      client = connectCsi(at('csi.sock'));
-      return seconds;
+      return await start();
     },
     processorSeconds: () => processorSeconds(pids(), { ended: true }),
     memory() {
@@ -103,18 +102,6 @@ export async function startPlugin(directory: string, { files }: { readonly files
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
-}
-
-async function answers(socket: string): Promise<boolean> {
-  const client = connectCsi(socket);
-  try {
-    await client.call('Probe');
-    return true;
-  } catch {
-    return false;
-  } finally {
-    client.close();
-  }
 }
 
 async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
@@ -151,7 +138,6 @@ export function volumeOf(
   const volumeCapability = mountCapability(MODES[kind]);
   const stagingPath = join(plugin.directory, 'staged', name);
   const targetPath = join(plugin.directory, 'published', name);
-  // The plugin has another client after a restart.
   const call = async (method: string, request: object) => void (await plugin.client.call(method, request));
   let volumeId = '';
   return {

@@ -1,5 +1,6 @@
 import type { Cache } from '../../cache/cache.ts';
 import type { Making } from '../../cache/capacity.ts';
+import type { XfsTemplates } from '../../mount/xfs-template.ts';
 import type { Logger } from '../log.ts';
 import type { RuntimePaths } from '../paths.ts';
 import type { Reach } from '../reach.ts';
@@ -45,4 +46,5 @@ export interface VolumesContext extends VolumesParts {
   readonly lock: Serial;
   /** Where a workspace is kept. */
   readonly workspaceOf: (volume: string) => WorkspacePlace;
+  readonly templates: XfsTemplates;
 }

@@ -137,7 +137,7 @@ export async function tearDown(
 }
 
 async function mountVolume(context: VolumesContext, record: StagedRecord, repository: Repository): Promise<void> {
-  const { versions, cache, paths, workspaceOf, making } = context;
+  const { versions, cache, paths, workspaceOf } = context;
   const image = await versions.acquire(record.volume, { ...record, repository });
   const { objects, late } = cache.layout;
   const layers = { image, objects, wait: join(paths.ring, 'wait'), late, fault: join(paths.ring, 'fault') };
@@ -146,7 +146,7 @@ async function mountVolume(context: VolumesContext, record: StagedRecord, reposi
   if (isOurs(record)) return;
   const writable =
     record.kind === 'workspace'
-      ? await openWorkspace(workspaceOf(record.volume), record, repository, making)
+      ? await openWorkspace(workspaceOf(record.volume), record, repository, context)
       : undefined;
   await mountOverlay({ layers, target: record.stagingPath, name: mountName(record.volume), writable });
 }

@@ -1,5 +1,4 @@
 import { join } from 'node:path';
-import type { Making } from '../../cache/capacity.ts';
 import type { ByteString } from '../../dataset/byte-string.ts';
 import type { DirectoryEntry } from '../../dataset/entry.ts';
 import { ConflictError, CorruptError, isErrno } from '../../dataset/errors.ts';
@@ -15,6 +14,7 @@ import {
 import { faultPoint } from '../../system/fault.ts';
 import type { StagedRecord } from '../records.ts';
 import { readWorkspaceRecord, writeWorkspaceRecord } from '../workspace-record.ts';
+import type { VolumesContext } from './parts.ts';
 
 /** A workspace's room for changes where nobody says how much: the file is sparse, so it costs what is written. */
 export const DEFAULT_CAPACITY_BYTES = 10 * 2 ** 30;
@@ -47,7 +47,7 @@ export async function openWorkspace(
   place: WorkspacePlace,
   volume: StagedRecord,
   repository: Repository,
-  making: Making,
+  { making, templates }: Pick<VolumesContext, 'making' | 'templates'>,
 ) {
   const { at, file, record } = place;
   const kept = readWorkspaceRecord(record);
@@ -71,7 +71,7 @@ export async function openWorkspace(
   } catch (error) {
     if (!isErrno(error, 'ENOENT')) throw error;
     await making(`the workspace of volume ${volume.volume}`, newWorkspaceBytes(capacity), () =>
-      createWorkspaceImage({ file, capacity }),
+      createWorkspaceImage({ file, capacity, templates }),
     );
     faultPoint('stage.workspace-made');
   }
