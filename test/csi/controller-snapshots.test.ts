@@ -77,6 +77,35 @@ describe('a snapshot of a volume that no node has', () => {
     expect(await fail('CreateSnapshot', request)).toEqual({ code, details: expect.stringMatching(details) });
   });
 
+  it('is in the log with its name, its volume and its group, and without what is secret', async () => {
+    const secrets = { token: 'hunter2' };
+    const last = () => server.records.at(-1);
+    const { snapshotId } = (await call('CreateSnapshot', { name: 'logged', sourceVolumeId: workspace, secrets }))
+      .snapshot;
+    expect(last()).toMatchObject({ method: 'CreateSnapshot', volume: workspace, snapshot: 'logged', code: 'OK' });
+    await call('DeleteSnapshot', { snapshotId, secrets });
+    expect(last()).toMatchObject({ method: 'DeleteSnapshot', snapshot: snapshotId });
+    await fail('CreateVolumeGroupSnapshot', { name: 'logged group', secrets });
+    expect(last()).toMatchObject({ snapshot: 'logged group', code: 'INVALID_ARGUMENT' });
+    await call('DeleteVolumeGroupSnapshot', { groupSnapshotId: 'nonsense' });
+    expect(last()).toMatchObject({ snapshot: 'nonsense', code: 'OK' });
+    expect(JSON.stringify(server.records)).not.toContain('hunter2');
+  });
+
+  it('is made once by calls that race, beside its deletion too', async () => {
+    const request = { name: 'raced', sourceVolumeId: workspace };
+    const { snapshotId } = (await call('CreateSnapshot', request)).snapshot;
+    const calls = Array.from({ length: 20 }, (_, i) =>
+      i % 4 === 3 ? call('DeleteSnapshot', { snapshotId }) : call('CreateSnapshot', request),
+    );
+    for (const result of await Promise.allSettled(calls))
+      if (result.status === 'rejected') expect(result.reason.code).toBe(status.ABORTED);
+    const made = (await call('CreateSnapshot', request)).snapshot;
+    const { entries } = await call('ListSnapshots', { sourceVolumeId: workspace });
+    expect(entries).toEqual([{ snapshot: made }]);
+    await call('DeleteSnapshot', made);
+  });
+
   it('of nothing is deleted without ado', async () => {
     for (const snapshotId of ['nonsense', 'vol-x/../..', 'snap-0'.padEnd(128, '0')])
       await call('DeleteSnapshot', { snapshotId });
