@@ -3,11 +3,10 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { type ByteString, bytesOf } from '../dataset/byte-string.ts';
 import { DeepPaths, fsPath } from '../dataset/import/deep-path.ts';
 import { joinPath } from '../dataset/path.ts';
-import { writeFileAtomic } from '../system/atomic.ts';
 import { llistxattr, lremovexattr, lsetxattr } from '../system/calls.ts';
 import { encodeOwner, OWNER_MARK } from './owner-mark.ts';
 import { type UpperFile, UpperReader, viewedAs } from './upper-file.ts';
-import { readUpperView, type UpperView, upperViewFile } from './upper-view.ts';
+import { readUpperView, writeUpperView } from './upper-view.ts';
 import { DEFAULT_ACL, defaultAclBy, type Ownership, shownBy, type View, viewName } from './view.ts';
 
 export interface ShowOptions {
@@ -26,18 +25,17 @@ const SLICE = 128;
  * marked. Where it is seen through this view already, nothing is done; else all that it holds is gone through. After a crash it goes on.
  */
 export async function showUpper({ upper, view = {}, root }: ShowOptions): Promise<void> {
-  const kept = readUpperView(bytesOf(upper));
+  const layer = bytesOf(upper);
+  const kept = readUpperView(layer);
   const before = kept ?? { views: [{}] as const, owner: { uid: root.uid, gid: root.gid } };
   if (before.views.length === 1 && viewName(before.views[0]) === viewName(view)) return;
-  const file = upperViewFile(upper);
-  const put = (state: UpperView) => writeFileAtomic(file, `${JSON.stringify(state)}\n`, { mode: 0o600 });
-  await put({ ...before, views: [view, ...before.views] });
-  await showAll(upper, view);
-  await put({ ...before, views: [view] });
+  writeUpperView(layer, { ...before, views: [view, ...before.views] });
+  await showAll(layer, view);
+  writeUpperView(layer, { ...before, views: [view] });
 }
 
-async function showAll(upper: string, view: View): Promise<void> {
-  using reader = new UpperReader(bytesOf(upper));
+async function showAll(upper: ByteString, view: View): Promise<void> {
+  using reader = new UpperReader(upper);
   using paths = new DisposableStack();
   const deep = paths.adopt(new DeepPaths(), (one) => one.close());
   let count = 0;

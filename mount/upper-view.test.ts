@@ -25,7 +25,7 @@ import { openSaveIndex } from './save/index.ts';
 import { dump, scanTree, storeObject } from './tree.fixture.ts';
 import { cleanLeftovers, unmount } from './unmount.ts';
 import { upperChanges } from './upper.ts';
-import { readUpperView, upperViewFile } from './upper-view.ts';
+import { readUpperView, writeUpperView } from './upper-view.ts';
 import { DEFAULT_ACL, type View, viewName } from './view.ts';
 import { createWorkspaceImage, MIN_WORKSPACE_BYTES, mountWorkspace } from './workspace.ts';
 
@@ -263,7 +263,7 @@ describe.skipIf(!canMount)('a workspace that is seen through a view', () => {
     // As it is where a node died half way.
     await unmount(target);
     const kept = readUpperView(bytesOf(upper))!;
-    writeFileSync(upperViewFile(upper), JSON.stringify({ ...kept, views: [next, ...kept.views] }));
+    writeUpperView(bytesOf(upper), { ...kept, views: [next, ...kept.views] });
     chownSync(join(upper, 'data/one'), 1001, 3000);
     await mount(next);
     expect(shown(target, '', 'data/one', 'data/three', 'new', 'new/file', 'set/sub')).toEqual([
@@ -288,6 +288,27 @@ describe.skipIf(!canMount)('a workspace that is seen through a view', () => {
     for (const path of ['', 'new', 'set/sub']) expect(llistxattr(join(target, path))).not.toContain(DEFAULT_ACL);
     await mount({ uid: 4 });
     expect((await save()).version.root).toBe(second.version.root);
+  });
+
+  it('takes another view also where it is full', async () => {
+    const { target, mount, save } = await workspaceOn(await versionOf(fillOwned));
+    await mount({ mountGroup: 2000 });
+    as(pod, target, 'mkdir new; for i in $(seq 50); do mkdir new/$i; echo x > new/$i/file; done');
+    as(
+      pod,
+      target,
+      'dd if=/dev/zero of=fill bs=1M 2> log || for i in $(seq 200); do echo x > new/fill$i || break; done 2> log',
+    );
+    expect(() => as(pod, target, 'head -c 1000000 /dev/zero > new/another')).toThrow(/No space/);
+    const { version } = await save();
+    await mount({ uid: 1001, mountGroup: 3000, mode: 0o700 });
+    expect(shown(target, 'new', 'new/50', 'new/50/file', 'fill')).toEqual([
+      '2770 1001:3000',
+      '2770 1001:3000',
+      '660 1001:3000',
+      '660 1001:3000',
+    ]);
+    expect(await ownersIn((await save()).version.root)).toEqual(await ownersIn(version.root));
   });
 
   it('is saved as one without a view after the same random edits', { timeout: 600_000 }, async () => {

@@ -1,16 +1,13 @@
-import { readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { type ByteString, bufferOf } from '../dataset/byte-string.ts';
-import { isErrno } from '../dataset/errors.ts';
+import { getxattr, setxattr } from '../system/calls.ts';
 import { type Ownership, shownBy, type View, type Viewed } from './view.ts';
 
 /**
- * Through which view the owners and permissions in an upper layer are to be seen: a file of this name beside it, in the same filesystem, so
- * that a clone has both of one moment. Where there is none, they are what they are.
+ * Through which view the owners and permissions in an upper layer are to be seen: an attribute of the directory that it is in, in the same
+ * filesystem, so that a clone has both of one moment. XFS has room for it, and for the marks, also where nobody else may write any more.
  */
-export function upperViewFile<Path extends string>(upper: Path): Path {
-  return join(dirname(upper), 'view.json') as Path;
-}
+const ATTRIBUTE = 'trusted.larder.view';
 
 export interface UpperView {
   /** The newest first. Several while an upper layer is taken from one to another: what is there may be as any of them shows it. */
@@ -21,12 +18,17 @@ export interface UpperView {
 
 /** @param upper the upper directory; undefined where no view was ever shown through it */
 export function readUpperView(upper: ByteString): UpperView | undefined {
-  try {
-    return JSON.parse(readFileSync(bufferOf(upperViewFile(upper)), 'utf8')) as UpperView;
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined;
-    throw error;
-  }
+  const value = getxattr(placeOf(upper), ATTRIBUTE);
+  return value && (JSON.parse(value.toString()) as UpperView);
+}
+
+/** What is done to the layer afterwards is not on the disk before this is. */
+export function writeUpperView(upper: ByteString, view: UpperView): void {
+  setxattr(placeOf(upper), ATTRIBUTE, Buffer.from(JSON.stringify(view)));
+}
+
+function placeOf(upper: ByteString): Buffer {
+  return bufferOf(dirname(upper) as ByteString);
 }
 
 /**
