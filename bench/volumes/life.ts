@@ -13,6 +13,9 @@ const AT_ONCE = 10;
 /** How long nobody calls, while all are staged. */
 const IDLE_SECONDS = 20;
 
+/** Until what begins with staging is over: first saves, and the process that made the image. */
+const SETTLE_SECONDS = 40;
+
 type Call = Exclude<keyof Volume, 'id' | 'stagingPath' | 'targetPath'>;
 
 /** Many volumes of each kind through the plugin's socket, each call made for all of them before the next one. */
@@ -87,6 +90,7 @@ function row(what: string, value: number): string[] {
 }
 
 async function idle(plugin: Plugin, { record }: Bench): Promise<number> {
+  await sleep(SETTLE_SECONDS * 1000);
   const before = plugin.processorSeconds();
   const started = performance.now();
   await sleep(IDLE_SECONDS * 1000);
