@@ -1,6 +1,6 @@
 import { readdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { isErrno } from '../../dataset/errors.ts';
+import { ConflictError, InvalidError, isErrno } from '../../dataset/errors.ts';
 import { faultPoint } from '../../system/fault.ts';
 import type { StagedRecord } from '../records.ts';
 import { requireRight } from '../rights.ts';
@@ -24,6 +24,8 @@ export async function publishEphemeral(context: VolumesContext, request: VolumeE
   const stagingPath = join(context.paths.ephemeral, encodeURIComponent(volume.volume));
   const known = context.records.get(volume.volume);
   if (!known?.ephemeral) {
+    refuseName(volume.volume);
+    refuseKept(context, volume.volume);
     await requireRight(context.rights, { ...volume, ...(pod && { pod }) });
     await stageVolume(context, { ...volume, stagingPath, ephemeral: true });
     faultPoint('ephemeral.staged');
@@ -37,6 +39,24 @@ export async function publishEphemeral(context: VolumesContext, request: VolumeE
     throw error;
   }
   faultPoint('ephemeral.published');
+}
+
+/** What it is called is chosen outside, and it becomes the name of files. */
+function refuseName(volume: string): void {
+  if (/^[\w-][\w.-]{0,127}$/.test(volume)) return;
+  throw new InvalidError(
+    `the volume's id ${JSON.stringify(volume)} cannot be an ephemeral volume's: letters, digits, '-', '_' and '.', of which it does not begin with '.'`,
+    { facts: { volume } },
+  );
+}
+
+/** What another volume of this id left in the cache is not to be shown, and not to go with a pod. */
+function refuseKept({ workspaceOf }: VolumesContext, volume: string): void {
+  const kept = readWorkspaceRecord(workspaceOf(volume).record);
+  if (kept === undefined || kept.ephemeral) return;
+  throw new ConflictError(`volume ${volume} is not an ephemeral one, and this node has changes of it`, {
+    facts: { volume },
+  });
 }
 
 /** Ends an ephemeral volume that no pod has any more: everything of it goes. */

@@ -253,6 +253,27 @@ describe.skipIf(!canMount)('a pod', () => {
     expect(statSync(join(at.others, 'deep/6.bin')).uid).toBe(statSync(join(source, 'deep/6.bin')).uid);
   });
 
+  it('has no volume of its own by the name of a folder, nor by that of another volume', async () => {
+    const inline = (volumeId: string) => ({
+      volumeId,
+      targetPath: join(plugin.directory, 'inline'),
+      volumeCapability: mountCapability('SINGLE_NODE_WRITER'),
+      volumeContext: { dataset: 'shared', writable: 'true', 'csi.storage.k8s.io/ephemeral': 'true' },
+    });
+    for (const id of ['..', '.', '../workspaces', 'a/b', '%2e%2e'])
+      expect(await client.fail('NodePublishVolume', inline(id)), id).toMatchObject({ code: status.INVALID_ARGUMENT });
+    for (const { volumeId } of [mine, pinned])
+      expect(await client.fail('NodePublishVolume', inline(volumeId))).toMatchObject({ code: status.ALREADY_EXISTS });
+    // Neither while it is staged, nor when only its changes are there.
+    await client.call('NodeUnpublishVolume', mine.unpublish('pod'));
+    await client.call('NodeUnstageVolume', mine.stage);
+    expect(await client.fail('NodePublishVolume', inline(mine.volumeId))).toMatchObject({
+      code: status.ALREADY_EXISTS,
+    });
+    at.mine = await startVolume(client, mine);
+    expect(readdirSync(at.mine)).toContain('id');
+  });
+
   it('has no volume of a manifest whose paths lead out of it', async () => {
     const { repository } = plugin;
     const about = { mode: 0o755, uid: 0, gid: 0, mtimeSeconds: 0, mtimeNanos: 0 };
