@@ -1,4 +1,14 @@
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statfsSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -186,6 +196,25 @@ describe.skipIf(!canMount)('on a node', () => {
       expect((await readVolume(plugin.repository, following.volumeId)).version).toBe(two);
       await end(following, 'pod');
     });
+  });
+
+  it('what is staged is published and unpublished while its repository is away', async () => {
+    const one = await volume('away', readers);
+    const pod = await startVolume(client, one);
+    const expected = digests(pod);
+    const { location } = plugin.repository;
+    renameSync(location, `${location}-away`);
+    try {
+      await client.call('NodePublishVolume', one.publish('pod-2'));
+      expect(digests(one.targetOf('pod-2'))).toEqual(expected);
+      expect((await statsOf(one.volumeId, pod)).usage).toHaveLength(2);
+      await client.call('NodeUnpublishVolume', one.unpublish('pod-2'));
+      await client.call('NodeUnpublishVolume', one.unpublish('pod'));
+      await client.call('NodeUnstageVolume', one.stage);
+    } finally {
+      renameSync(`${location}-away`, location);
+    }
+    await end(one);
   });
 
   it('there is the room that its disk has', async () => {
