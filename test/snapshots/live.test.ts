@@ -1,5 +1,15 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, existsSync, fsyncSync, openSync, readdirSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -204,6 +214,23 @@ describe.skipIf(!canMount)('a snapshot of a workspace that is written to', () =>
     for (const { snapshot } of [first!, second!]) world.larder('snapshot', 'delete', snapshot as string);
     expect(world.larder('snapshot', 'list', 'pvc-terminal')).toEqual([]);
     await volume.end();
+  });
+
+  it('of a directory reads only what changed since the last one', async () => {
+    const directory = join(world.cluster.directory, 'work');
+    mkdirSync(directory);
+    world.larder('mount', 'numbers', directory, '--workspace', '--capacity', '400M');
+    for (let i = 0; i < 20; i++) writeFileSync(join(directory, `f-${i}`), `${i}`.repeat(1000));
+    // What is changed within a tick of the kernel's clock before a cut is looked at again.
+    await sleep(100);
+    const [first] = world.larder('snapshot', 'create', directory, '--tag', 'snapshot-1');
+    expect(first).toMatchObject({ filesRead: 20 });
+    writeFileSync(join(directory, 'f-3'), 'changed');
+    await sleep(100);
+    const [second] = world.larder('snapshot', 'create', directory, '--tag', 'snapshot-2', '--branch', 'mine');
+    expect(second).toMatchObject({ filesRead: 1, bytesRead: 7, parent: first!.version });
+    expect(await world.contentOf(second!.version as string)).toEqual(await digestsOfDirectory(directory));
+    world.larder('unmount', directory, '--discard');
   });
 
   it('leaves nothing behind', async () => {
