@@ -10,7 +10,7 @@ import { create, type Life, savedIn, writers, writtenBy } from './lives.ts';
  * other has stays as it is.
  */
 export const asideLife: Life = async (world, name) => {
-  const { call, callOther, cluster, node, other } = world;
+  const { callOther, cluster, node, other } = world;
   const { repository } = cluster;
   const volume = await create(world, name);
   const { volumeId } = volume;
@@ -42,7 +42,8 @@ export const asideLife: Life = async (world, name) => {
   await there.unpublish('pod there');
   await there.unstage();
   expect(await savedIn(world, volumeId)).toEqual(written);
-  await call.call('DeleteVolume', { volumeId });
+  // There, where its image is.
+  await callOther.call('DeleteVolume', { volumeId });
   await expect.poll(() => other.leftovers()).toEqual([]);
   for (const { name } of await asides()) await deleteBranch(repository, 'numbers', name);
 };

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFailed } from 'vitest';
 import { FAULT_POINTS, type FaultPoint } from '../../system/fault.ts';
 import { canMount } from '../support/privilege.ts';
@@ -47,22 +48,46 @@ describe.skipIf(!canMount)('a plugin that is killed between two effects', () => 
   });
   afterAll(() => world?.close());
 
-  it.each(FAULT_POINTS)('after %s: repeating the calls mends it, and leaves nothing', async (point) => {
+  beforeEach(() =>
     onTestFailed(({ task }) => {
       isSpoiled = true;
       console.error(world.logSince());
       console.error(task.result?.errors?.map(({ message }) => message));
-    });
+    }),
+  );
+
+  it.each(FAULT_POINTS)('after %s: repeating the calls mends it, and leaves nothing', async (point) => {
     world.arm(point);
     await lifeOf(point)(world, `killed at ${point}`);
-    const death = world.disarm();
+    await expectDeath(point);
+  });
+
+  it('after save.cloned, with the process that saves: the same', async () => {
+    const point = 'save.cloned';
+    world.arm(point);
+    const life = lifeOf(point)(world, `both killed at ${point}`);
+    await Promise.race([life, until(() => world.passed() !== undefined)]);
+    expect(world.passed()?.isDaemon).toBe(false);
+    await world.node.stop('SIGKILL');
+    await life;
+    await expectDeath(point, ['SIGKILL']);
+  });
+
+  /** @param ends of the daemon; once, if not said, where it was what passed the point */
+  async function expectDeath(point: FaultPoint, ends?: readonly string[]): Promise<void> {
+    const death = world.passed();
+    world.disarm();
     expect(death, 'no process passed the point').toMatchObject({ point });
-    expect(world.ends).toEqual(death?.isDaemon ? ['SIGKILL'] : []);
+    expect(world.ends).toEqual(ends ?? (death?.isDaemon ? ['SIGKILL'] : []));
     expect(isThere(death!.pid)).toBe(false);
     await expect.poll(() => world.node.leftovers()).toEqual([]);
     expect(await world.cluster.leftovers()).toEqual([]);
-  });
+  }
 });
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await sleep(10);
+}
 
 function isThere(pid: number): boolean {
   try {

@@ -19,8 +19,10 @@ export interface FaultWorld {
   readonly source: string;
   /** The process of `node` that passes this point next ends there. */
   arm(point: FaultPoint): void;
-  /** The process that ended at the point; undefined where none did. Arms nothing any more. */
-  disarm(): Death | undefined;
+  /** The process that ended at the point; undefined where none has. */
+  passed(): Death | undefined;
+  /** No process ends any more. */
+  disarm(): void;
   /** The node's machine crashes, and stays down until `revive`. */
   crash(): Promise<void>;
   revive(): void;
@@ -112,8 +114,9 @@ export async function createFaultWorld(env: Readonly<Record<string, string>>): P
       writeFileSync(file, point);
     },
 
-    disarm() {
-      rmSync(file, { force: true });
+    disarm: () => rmSync(file, { force: true }),
+
+    passed() {
       if (!existsSync(`${file}.passed`)) return undefined;
       const [point, pid] = readFileSync(`${file}.passed`, 'utf8').split(' ');
       return { point: point as string, pid: Number(pid), isDaemon: daemons.has(Number(pid)) };
