@@ -44,6 +44,8 @@ export interface Membership {
    * Errors: UnavailableError.
    */
   confirm(): Promise<void>;
+  /** `confirm`, where it costs nothing: before anything is written. */
+  present(): Promise<void>;
 }
 
 export interface Memberships {
@@ -78,12 +80,17 @@ export function createMemberships({ registry, repositories, cache, facts, log }:
       const text = `no sign of life could be given in ${location}: ${(error as Error).message}; after a while, others may take what this node has`;
       log.warn(text, { repository: location, error, repeats: `heartbeat ${location}` });
     };
-    const heartbeat = await registry.heartbeatOf(repository, identity, { facts, onError });
+    const told = async () => {
+      await confirmDirectory(repository);
+      return await facts();
+    };
+    const heartbeat = await registry.heartbeatOf(repository, identity, { facts: told, onError });
     return {
       repository,
       identity,
       ledger,
       heartbeat,
+      present: () => confirmDirectory(repository),
       alive: () => within(PATIENCE, heartbeat.beating, location),
       confirm: () => confirm(repository),
     };
@@ -125,6 +132,11 @@ async function within(milliseconds: number, beating: Promise<void>, location: st
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** What is written to where a disk was mounted would be in its way. */
+async function confirmDirectory(repository: Repository): Promise<void> {
+  if (repository.location.startsWith('/')) await confirm(repository);
 }
 
 async function confirm({ bucket, id, location }: Repository): Promise<void> {

@@ -12,6 +12,7 @@ import type { SaveIndex } from '../../mount/save/index.ts';
 import { mountClone } from '../../mount/snapshot.ts';
 import { unmountAndRemove } from '../../mount/unmount.ts';
 import { type UpperOptions, upperChanges } from '../../mount/upper.ts';
+import { isRefusedByDisk } from '../../system/database.ts';
 import { accessWithin, createRepositories } from '../repositories.ts';
 import { identityOf, openIndexes } from './open-indexes.ts';
 import type {
@@ -169,8 +170,13 @@ export function serveSaves(daemon: DaemonSide, mostIndexes: number): void {
         return;
       }
       if (await kept.promise) {
-        result.keep();
-        remember(order, done);
+        try {
+          result.keep();
+          remember(order, done);
+        } catch (error) {
+          // The version has its name; the next save goes through all.
+          if (!isRefusedByDisk(error)) throw error;
+        }
       }
       send({ job, kept: true });
     } catch (error) {

@@ -166,7 +166,11 @@ export function createSaver({ lock, temporary }: SaverParts): Saver {
     clearTimeout(idle);
     for (let job = takeNext(); job !== undefined; job = takeNext()) begin(job);
     if (running.size > 0 || waiting.length > 0 || child === undefined) return;
-    idle = setTimeout(() => child?.kill(), LINGER).unref();
+    idle = setTimeout(() => {
+      // Whoever comes now is for the next one.
+      child?.kill();
+      child = undefined;
+    }, LINGER).unref();
   };
 
   const begin = (job: Job) => {

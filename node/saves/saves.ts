@@ -134,9 +134,11 @@ const DEFAULT_PATIENCE = 20_000;
 const SOON = 3_000;
 /** How long it may take to tell others of it, in milliseconds. */
 const TELL_PATIENCE = 5_000;
-/** Images that are saved and released are looked through so often, in milliseconds, and kept for so long. */
-const FIRST_SWEEP = 60_000;
-const SWEEP_EVERY = 600_000;
+/** Images that are saved and released are looked through so often, in milliseconds. */
+const SWEEP_EVERY = 60_000;
+/** At least, for each image, in milliseconds: each is a question to its repository. */
+const SWEEP_EACH = 1_000;
+/** And kept for so long, in milliseconds. */
 const KEPT_FOR = 86_400_000;
 
 export function createSaves(parts: SavesParts): SavesKeeper {
@@ -228,8 +230,8 @@ export function createSaves(parts: SavesParts): SavesKeeper {
   };
 
   const sweepOften = async () => {
-    for (let pause = FIRST_SWEEP; ; pause = SWEEP_EVERY) {
-      await sleep(pause, undefined, { signal: end.signal, ref: false });
+    for (;;) {
+      await sleep(Math.max(SWEEP_EVERY, kept().length * SWEEP_EACH), undefined, { signal: end.signal, ref: false });
       try {
         await sweep();
       } catch (error) {

@@ -261,6 +261,7 @@ export class WorkspaceSaves {
     await this.#naming;
     for (let attempt = 1; ; attempt++) {
       const member = await this.#membership();
+      await member.present();
       await this.#recognize(member);
       try {
         return await this.#saveAs(member, how);

@@ -41,7 +41,6 @@ export async function stageVolume(context: VolumesContext, asked: VolumeStageReq
   const repository = await repositories.at(request.repository);
   if (known?.state === 'staged') return await stageAgain(context, known, request, repository);
   const isTaken = leased && saves.isMember && request.kind === 'workspace';
-  if (isTaken) await saves.interrupt(volume);
   let record: StagedRecord = {
     published: [],
     ...request,
@@ -52,6 +51,8 @@ export async function stageVolume(context: VolumesContext, asked: VolumeStageReq
   faultPoint('stage.recorded');
   try {
     if (isTaken) {
+      // Where this fails, it goes on.
+      await saves.interrupt(volume);
       const version = await takeWorkspace(saves, request, context.workspaceOf(volume), request.repository);
       record = { ...record, version, ...(await contentOf(repository, version)) };
       await records.put(record);
