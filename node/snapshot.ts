@@ -1,4 +1,5 @@
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import type { Digest } from '../dataset/digest.ts';
 import { ConflictError, NotFoundError } from '../dataset/errors.ts';
 import { moveBranch, readBranch, type StoredRef, writeTag } from '../dataset/refs.ts';
@@ -72,7 +73,7 @@ export async function snapshotWorkspace(parts: SnapshotParts, request: SnapshotR
     };
   } finally {
     await unmountAndRemove(at);
-    rmSync(clone, { force: true });
+    await rm(clone, { force: true });
   }
 }
 

@@ -37,8 +37,8 @@ it('kept clones are found again by the next daemon, the oldest first', async () 
   const clones = openKeptClones(directory);
   expect(clones.all().map(({ snapshot }) => snapshot)).toEqual(['first', 'later']);
   expect(clones.get('first')).toEqual(clone('first', { attempt: 'a' }));
-  clones.remove(clone('first'));
-  clones.remove(clone('later'));
+  await clones.remove(clone('first'));
+  await clones.remove(clone('later'));
   expect(readdirSync(directory)).toEqual(['vol%2F1.xfs']);
 });
 
@@ -56,7 +56,7 @@ it('a clone that was not noted is removed, and so is a note whose clone is gone'
 it('a clone is not removed for an older one of the same snapshot', async () => {
   await keep(clone('again', { cut: 'second' }));
   const clones = openKeptClones(directory);
-  clones.remove(clone('again', { cut: 'first' }));
+  await clones.remove(clone('again', { cut: 'first' }));
   expect(clones.get('again')?.cut).toBe('second');
   // Nor is it in the way of what is noted: only of what is not.
   expect(readdirSync(directory)).toHaveLength(2);

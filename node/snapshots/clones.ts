@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Digest } from '../../dataset/digest.ts';
 import { writeFileAtomic } from '../../system/atomic.ts';
@@ -35,7 +36,7 @@ export interface KeptClones {
   fileOf(clone: KeptClone): string;
   /** Notes a clone that was made: from then on it is kept. */
   note(clone: KeptClone): Promise<void>;
-  remove(clone: KeptClone): void;
+  remove(clone: KeptClone): Promise<void>;
 }
 
 const CLONE = '.snap';
@@ -76,10 +77,11 @@ export function openKeptClones(directory: string): KeptClones {
       kept.set(clone.snapshot, clone);
     },
     /** The clone first: a note without one is no use to anybody. */
-    remove({ volume, snapshot, cut }) {
+    async remove({ volume, snapshot, cut }) {
       if (kept.get(snapshot)?.cut !== cut) return;
-      rmSync(path(volume, snapshot, CLONE), { force: true });
-      rmSync(path(volume, snapshot, NOTE), { force: true });
+      // A large file takes its time where nothing of it is shared.
+      await rm(path(volume, snapshot, CLONE), { force: true });
+      await rm(path(volume, snapshot, NOTE), { force: true });
       kept.delete(snapshot);
     },
   };

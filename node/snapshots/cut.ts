@@ -32,7 +32,7 @@ export async function cutOne(parts: CutParts, member: CutMember, signal?: AbortS
     if (known !== undefined && known.attempt === undefined) return { kind: 'cut', cuts: [cutOf(known)] };
     const held = heldHere(volumes, member);
     if (held === undefined) return { kind: 'elsewhere', volume: member.volume };
-    if (known !== undefined) clones.remove(known);
+    if (known !== undefined) await clones.remove(known);
     const created = new Date().toISOString();
     const clone = clones.place(member.volume, member.snapshot);
     const { pauseMilliseconds } = await cloneImage({ ...held.place, clone, freeze: false, signal });
@@ -66,7 +66,7 @@ export async function cutGroup(
     const lost = members.find((_, at) => held[at] === undefined);
     if (lost !== undefined) return { kind: 'elsewhere', volume: lost.volume };
     // Of an attempt that came to nothing.
-    for (const each of known) if (each !== undefined) clones.remove(each);
+    for (const each of known) if (each !== undefined) await clones.remove(each);
     let created = new Date().toISOString();
     const targets = (held as Held[]).map(({ place, member }): CloneMember => {
       const { file, at } = place;

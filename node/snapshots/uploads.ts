@@ -48,7 +48,7 @@ export function createUploads(parts: UploadParts): Uploads {
       try {
         if (await serial(clone.volume, () => step(parts, clone, end.signal))) return;
         if (Date.now() - Date.parse(clone.created) > WAITING_LIMIT) {
-          clones.remove(clone);
+          await clones.remove(clone);
           return;
         }
       } catch (error) {
@@ -113,7 +113,7 @@ async function step(parts: UploadParts, clone: KeptClone, signal: AbortSignal): 
     const { volume, snapshot, dataset, repository } = clone;
     log.info(text, { volume, snapshot, dataset, repository, version, filesRead, bytesRead });
   }
-  clones.remove(clone);
+  await clones.remove(clone);
   faultPoint('snapshot.clone-removed');
   return true;
 }
