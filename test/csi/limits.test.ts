@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sha256 } from '../../dataset/digest.ts';
@@ -37,6 +37,17 @@ function read(...files: readonly string[]): Promise<Read> {
     });
   });
 }
+
+/** Writes a file in blocks that differ, again and again the same ones until there is a file `go` beside it, and then more than there was room for. */
+const WRITER = `
+cd "$1"
+block() { yes "0000$1" | head -c 1048576; }
+rounds=0
+for i in $(seq 100 219); do block $i >>file || exit 1; done
+until [ -e go ]; do block 100 | dd of=file conv=notrunc 2>/dev/null || exit 1; rounds=$((rounds + 1)); echo $rounds >rounds; done
+for i in $(seq 220 419); do block $i >>file || exit 1; done
+sync file
+`;
 
 describe.skipIf(!canMount)('what a volume is allowed', () => {
   let plugin: TestPlugin;
@@ -101,6 +112,35 @@ describe.skipIf(!canMount)('what a volume is allowed', () => {
     expect(again).toMatchObject({ ok: true, digest: first.digest });
     expect(again.seconds).toBeLessThan(first.seconds / 2);
     await endVolume(client, narrow, 'pod');
+  });
+
+  it('grows under a writer, who meets neither an error nor the old end', async () => {
+    const writers = mountCapability('SINGLE_NODE_SINGLE_WRITER');
+    const one = await makeVolume(client, join(plugin.directory, 'kubelet'), 'grown', writers, {
+      parameters: { dataset: 'hurried', autosave: 'off' },
+      capacityRange: { requiredBytes: 300 * 2 ** 20 },
+    });
+    const pod = await startVolume(client, one);
+    const writer = spawn('sh', ['-c', WRITER, 'writer', pod], { stdio: 'inherit' });
+    const ended = new Promise((resolve) => writer.on('close', resolve));
+    const roundsOf = () => (existsSync(join(pod, 'rounds')) ? Number(readFileSync(join(pod, 'rounds'), 'utf8')) : 0);
+    await expect.poll(roundsOf, { timeout: 60_000 }).toBeGreaterThan(0);
+    for (const mebibytes of [400, 500, 1000]) {
+      const before = roundsOf();
+      const expansion = { volumeId: one.volumeId, capacityRange: { requiredBytes: mebibytes * 2 ** 20 } };
+      await client.call('ControllerExpandVolume', expansion);
+      await client.call('NodeExpandVolume', { ...expansion, volumePath: pod });
+      await expect.poll(roundsOf).toBeGreaterThan(before);
+    }
+    writeFileSync(join(pod, 'go'), '');
+    expect(await ended).toBe(0);
+    const file = readFileSync(join(pod, 'file'));
+    expect(file.length).toBe(320 * 2 ** 20);
+    for (let at = 0; at < 320; at++) {
+      const block = Buffer.alloc(2 ** 20, `${String(at + 100).padStart(7, '0')}\n`);
+      expect(file.subarray(at * 2 ** 20, (at + 1) * 2 ** 20).equals(block), `block ${at}`).toBe(true);
+    }
+    await endVolume(client, one, 'pod');
   });
 
   it('changes within half a minute of ControllerModifyVolume, while a pod reads', async () => {
