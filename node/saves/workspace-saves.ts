@@ -130,8 +130,7 @@ export class WorkspaceSaves {
   begin(): void {
     this.#loops = true;
     // Those that begin together do not all come together.
-    const interval = this.#parts.interval();
-    this.#schedule(interval * (0.5 + Math.random() / 2));
+    this.#schedule(1 + this.#parts.interval() * (0.5 + Math.random() / 2));
   }
 
   nudge(): void {

@@ -11,6 +11,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { deleteVolume } from '../../controller/volumes.ts';
 import { readBranch } from '../../dataset/refs.ts';
@@ -241,6 +242,48 @@ describe.skipIf(!canMount)('the changes to a workspace with a record', { timeout
     const back = await nodes.open('n1');
     await until('its image goes', () => workspaces(back).length === 0);
     expect(await nodes.read(volume.id)).not.toHaveProperty('aside');
+  });
+
+  it('are saved by another process where the one that saves is killed, again and again', async () => {
+    const volume = await nodes.workspace('killed', { retention: 'drop', autosave: 0 });
+    const node = await nodes.open('n1');
+    const at = await node.stage(volume);
+    const { saves } = node.node.volumes;
+    for (let round = 0; round < 3; round += 1) {
+      for (let i = 0; i < 500; i += 1) writeFileSync(join(at, `f${i}`), `${round} ${i}`);
+      const saved = saves.saveNow(volume.id);
+      const ended = saved.catch(() => undefined);
+      const pid = await until('it is started', () => saves.stats().saverPid);
+      await setTimeout(round * 60);
+      process.kill(pid, 'SIGKILL');
+      await ended;
+      const { version } = await saves.saveNow(volume.id);
+      expect(saves.stats().saverPid).not.toBe(pid);
+      const content = await nodes.content(version);
+      expect(Object.keys(content).length).toBe(503);
+      expect(content.f499).toBe(`${round} 499`);
+    }
+    expect(workspaces(node).filter((name) => name.includes('.clone'))).toEqual([]);
+    await node.unstage(volume);
+    expect(mountedBelow(nodes.directory).filter(({ mountPoint }) => mountPoint.includes(volume.id))).toEqual([]);
+  });
+
+  it('are saved where the disk of the cache has no reflink, too', async () => {
+    const plain = await createNodes();
+    try {
+      const volume = await plain.workspace('plain');
+      const node = await plain.open('n1');
+      const at = await node.stage(volume);
+      writeFileSync(join(at, 'a'), 'changed');
+      await until('a save', async () => (await plain.read(volume.id)).version !== volume.version);
+      expect(await plain.content((await plain.read(volume.id)).version)).toEqual({ ...FIRST, a: 'changed' });
+      writeFileSync(join(at, 'late'), 'kept');
+      await node.unstage(volume);
+      const { version } = await plain.read(volume.id);
+      expect(await plain.content(version)).toEqual({ ...FIRST, a: 'changed', late: 'kept' });
+    } finally {
+      await plain[Symbol.asyncDispose]();
+    }
   });
 
   it('to a volume that was deleted meanwhile are a branch, and its image goes', async () => {
