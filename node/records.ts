@@ -26,6 +26,8 @@ export interface StagedRecord {
   readonly deadline?: number;
   readonly bandwidth?: number;
   readonly autosave?: number;
+  /** The repository has a record of it, where its settings may change. */
+  readonly recorded?: boolean;
   /** It began with its pod, and ends with it: nothing but this record knows of it. */
   readonly ephemeral?: boolean;
   readonly stagingPath: string;

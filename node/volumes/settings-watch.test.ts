@@ -50,6 +50,7 @@ function nodeWith(
   const begun: (string | undefined)[] = [];
   const nudged: string[] = [];
   const asked: string[] = [];
+  let ledgers = 0;
   const { bucket } = repository;
   const counted: Repository = {
     ...repository,
@@ -72,7 +73,10 @@ function nodeWith(
     versions: { limit: (volume, given) => limits.set(volume, given) },
     prefetches: { begin: ({ prefetch }) => begun.push(prefetch) },
     saves: { nudge: (volume) => nudged.push(volume) },
-    settingsAt: async () => ledger.settings,
+    settingsAt: async () => {
+      ledgers += 1;
+      return ledger.settings;
+    },
     log: silentLogger,
     interval: 3_600_000,
   });
@@ -89,11 +93,22 @@ function nodeWith(
       stagingPath: `/staging/${id}`,
       state: 'staged',
       published: [],
+      recorded: true,
       ...settings,
       ...more,
     });
   };
-  return { records, limits, begun, nudged, asked, watch, stage, all: Promise.all(volumes.map((one) => stage(one))) };
+  return {
+    records,
+    limits,
+    begun,
+    nudged,
+    asked,
+    ledgers: () => ledgers,
+    watch,
+    stage,
+    all: Promise.all(volumes.map((one) => stage(one))),
+  };
 }
 
 describe('settings that are changed while a volume is staged', () => {
@@ -153,12 +168,17 @@ describe('settings that are changed while a volume is staged', () => {
   it('are nothing to a volume of one pod, to one that has no record, and to one that was deleted', async () => {
     const deleted = await volumeOf('deleted', 'pinned');
     await deleteVolume(repository, deleted.id, { nodes: { look: async () => 0 } });
-    const node = nodeWith('others', [deleted, { id: 'mount-0123456789abcdef', kind: 'workspace' }]);
-    await node.all;
-    await node.stage({ id: 'csi-of-a-pod', kind: 'pinned' }, { ephemeral: true });
-    const before = JSON.stringify(node.records.all());
+    const node = nodeWith('others', []);
+    const unrecorded = { recorded: undefined };
+    await node.stage({ id: 'csi-of-a-pod', kind: 'pinned' }, { ephemeral: true, ...unrecorded });
+    await node.stage({ id: 'mount-0123456789abcdef', kind: 'workspace' }, unrecorded);
     await using watch = node.watch;
     await watch.look();
-    expect(JSON.stringify(node.records.all())).toBe(before);
+    // Not even their repository is asked, with which this node may have nothing to do.
+    expect(node.ledgers()).toBe(0);
+    await node.stage(deleted);
+    const before = JSON.stringify(node.records.all());
+    await watch.look();
+    expect([node.ledgers(), JSON.stringify(node.records.all())]).toEqual([1, before]);
   });
 });

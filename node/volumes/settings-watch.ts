@@ -73,8 +73,7 @@ export function createSettingsWatch(parts: SettingsWatchParts): SettingsWatch {
   }
 
   const look = async () => {
-    // A volume of one pod's own has no record but here.
-    const staged = records.all().filter(({ state, ephemeral }) => state === 'staged' && !ephemeral);
+    const staged = records.all().filter(({ state, recorded }) => state === 'staged' && recorded);
     for (const volume of seen.keys()) if (!staged.some((record) => record.volume === volume)) seen.delete(volume);
     const byRepository = Map.groupBy(staged, ({ repository }) => repository);
     await Promise.all([...byRepository].map(([location, some]) => lookAt(location, some)));

@@ -45,6 +45,7 @@ export async function stageVolume(context: VolumesContext, asked: VolumeStageReq
     published: [],
     ...request,
     ...(await contentOf(repository, request.version)),
+    ...(leased && { recorded: true }),
     state: 'staging',
   };
   await records.put(record);
