@@ -319,7 +319,6 @@ describe.skipIf(!canMount)('a save of a workspace whose disk has no reflink', ()
   it('reads the workspace itself: right when it rests, and it goes on while it does not', async () => {
     await using ext4 = await smallDisk({ type: 'ext4', bytes: 600 * 2 ** 20 });
     const { target, save, fullRoot } = await workspaceOn(fillSmall, ext4.directory);
-    writeFileSync(join(target, 'big'), Buffer.alloc(20 << 20, 'b'));
     const random = randomOf(7);
     const editor = new Editor(random, [target], ['link']);
     for (let round = 0; round < 4; round += 1) {
@@ -329,6 +328,8 @@ describe.skipIf(!canMount)('a save of a workspace whose disk has no reflink', ()
       expect(result.version.root).toBe(await fullRoot());
       if (round > 0) expect(result.walk).toBe('changes');
     }
+    writeFileSync(join(target, 'big'), Buffer.alloc(20 << 20, 'b'));
+    await save();
     const program = `
       import { appendFileSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
       process.chdir(process.argv[1]);
@@ -348,6 +349,7 @@ describe.skipIf(!canMount)('a save of a workspace whose disk has no reflink', ()
         // It is never read whole, and never lost for that.
         expect((await entriesOf(version.root)).map(({ path }) => path)).toContain('big');
       }
+      expect(writer.exitCode).toBeNull();
     } finally {
       writer.kill('SIGKILL');
       await once(writer, 'exit');
