@@ -33,6 +33,7 @@ export function nodeProbes(node: Node): NodeProbes {
       disk: () => diskCheck(node.cache.layout.directory),
       repositories: repositoriesProbe(() => node.repositories.opened(), node.reach),
       volumes: () => volumesCheck(node),
+      saves: () => savesCheck(node),
       neighbours: () => neighboursCheck(node),
       opens: () => opensCheck(node),
       'event-loop': loop.probe,
@@ -87,6 +88,18 @@ function volumesCheck({ volumes, versions }: Node): Check {
   if (lost.length === 0) return { name: 'volumes', ok: true, message: `${records.length} staged` };
   const message = `${lost.join(', ')} not taken up by this daemon yet, so that opens of what is not cached wait or fail: is the repository away?`;
   return { name: 'volumes', ok: false, message };
+}
+
+/** Only where this node saves workspaces. */
+function savesCheck({ volumes: { saves } }: Node): readonly Check[] {
+  if (!saves.isMember) return [];
+  const { staged, unsaved, failing, fenced } = saves.stats();
+  const wrong = [
+    ...(failing > 0 ? [`${failing} cannot be saved now, so that changes to them are on this node only`] : []),
+    ...(fenced > 0 ? [`${fenced} belong to another node now, and changes to them are set aside`] : []),
+  ];
+  const message = `${staged} workspaces are saved while they are staged, ${unsaved} are unstaged and being saved`;
+  return [{ name: 'saves', ok: wrong.length === 0, message: [...wrong, message].join('; ') }];
 }
 
 /** Only where this node asks others. */
