@@ -161,8 +161,10 @@ function refuseOther(known: StagedRecord, request: VolumeStageRequest): void {
     known.stagingPath === request.stagingPath &&
     viewName(known.view) === viewName(request.view);
   if (same) return;
+  const view = viewName(known.view);
+  const seen = view === '' ? 'the owners of the dataset' : `the view ${view}`;
   throw new ConflictError(
-    `volume ${request.volume} is staged at ${known.stagingPath} as ${known.kind} of ${known.dataset}@${known.version.slice(0, 12)}: unstage it first`,
-    { facts: { volume: request.volume, stagingPath: known.stagingPath } },
+    `volume ${request.volume} is staged at ${known.stagingPath} as ${known.kind} of ${known.dataset}@${known.version.slice(0, 12)}, with ${seen}: unstage it first`,
+    { facts: { volume: request.volume, stagingPath: known.stagingPath, view } },
   );
 }
