@@ -1,4 +1,13 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -56,6 +65,18 @@ it('makes the same image and map in a process of its own as in place', async () 
   const entry = (await readSegment(repository, first!)).find((one) => one.type === 'file')!;
   expect(map.candidates((entry as { content: { id: Digest } }).content.id)).toContain(first);
   expect(readdirSync(images).filter((name) => name.includes('.tmp'))).toEqual([]);
+});
+
+it('makes an image for a view in a process of its own too, and leaves the map that is there', async () => {
+  const images = imagesFolder();
+  const { map } = await ensureImage(images, version);
+  const made = statSync(map.file).mtimeMs;
+  const view = { uid: 1000, mountGroup: 2000 };
+  const { file } = await ensureImage(images, version, { view });
+  const here = join(images, 'here.erofs');
+  await buildImage({ repository, root: version.root, view, file: here, mapFile: undefined });
+  expect(readFileSync(file).equals(readFileSync(here))).toBe(true);
+  expect(statSync(map.file).mtimeMs).toBe(made);
 });
 
 it('takes an image that is there, and makes a damaged map anew', async () => {
