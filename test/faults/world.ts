@@ -40,10 +40,13 @@ export interface Death {
   readonly isDaemon: boolean;
 }
 
+/** A node that comes back has not long to wait for its first sign of life. */
+const env = { LARDER_HEARTBEAT: '1s' };
+
 /** Room for the images of workspaces, which are sparse. In bytes. */
 const DISK = 3 * 2 ** 30;
 
-export async function createFaultWorld(env: Readonly<Record<string, string>>): Promise<FaultWorld> {
+export async function createFaultWorld(): Promise<FaultWorld> {
   await using stack = new AsyncDisposableStack();
   // With reflink, as a node should have it.
   const disks = await Promise.all([0, 1].map(() => smallDisk({ type: 'xfs', bytes: DISK })));
