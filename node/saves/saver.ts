@@ -61,6 +61,11 @@ interface Job {
   stubborn?: NodeJS.Timeout;
 }
 
+/** Whether the process ended under a save, which another can do. */
+export function isEndOfSaver(error: unknown): boolean {
+  return error instanceof UnavailableError && error.facts.saverEnded === true;
+}
+
 function isUrgent({ options }: Pick<Job, 'options'>): boolean {
   return options.isUrgent?.() ?? false;
 }
@@ -109,7 +114,8 @@ export function createSaver({ lock, temporary }: SaverParts): Saver {
     for (const [id, job] of [...running]) {
       if (job.order?.kind === 'save') unclean.set(job.order.file, job.order);
       const message = 'the process that saves ended early: it is started again with the next save';
-      finish(id, job.failure ?? job.options.signal?.reason ?? new UnavailableError(message));
+      const facts = { saverEnded: true };
+      finish(id, job.failure ?? job.options.signal?.reason ?? new UnavailableError(message, { facts }));
     }
   };
 

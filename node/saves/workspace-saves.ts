@@ -19,7 +19,7 @@ import {
   type WorkspaceLease,
 } from '../workspace-record.ts';
 import type { Membership, Memberships } from './leases.ts';
-import type { Saver } from './saver.ts';
+import { isEndOfSaver, type Saver } from './saver.ts';
 import type { Saved } from './saver-protocol.ts';
 import type { SaveState } from './saves.ts';
 
@@ -48,8 +48,10 @@ const FIRST_PAUSE = 1_000;
 const LONGEST_PAUSE = 60_000;
 /** Between two looks whether somebody still writes to a workspace that is unstaged, in milliseconds. */
 const BUSY_PAUSE = 1_000;
-/** How often a save is done again whose version a collection took before it had a name. */
-const COLLECTED_TRIES = 3;
+/** How often such a workspace is saved that is not saved while it is staged, in milliseconds. */
+const BUSY_INTERVAL = 10_000;
+/** How often a save is tried whose version a collection takes before it has a name, or whose process ends. */
+const TRIES = 3;
 
 /** How far closing has come. */
 export type Closing = 'saved' | 'busy' | 'failed';
@@ -167,9 +169,10 @@ export class WorkspaceSaves {
   /** Tells others that the last changes are still to be saved. */
   async releaseUnsaved(): Promise<void> {
     const lease = this.#lease();
-    if (lease === undefined || this.#known === undefined || lease.state !== 'held') return;
-    const { ledger } = await this.#parts.memberships.at(lease.location);
-    await ledger.release(this.volume, lease.generation, 'unsaved');
+    if (lease === undefined || lease.state !== 'held') return;
+    const member = await this.#membership();
+    await this.#recognize(member);
+    if (this.#known !== undefined) await member.ledger.release(this.volume, lease.generation, 'unsaved');
   }
 
   /** Ends all that is under way, wherever it is. Mounts and what is recorded stay as they are. */
@@ -257,8 +260,8 @@ export class WorkspaceSaves {
   }
 
   async #saveOnce(how: How): Promise<Saved['outcome'] | 'aside'> {
-    await this.#naming;
     for (let attempt = 1; ; attempt++) {
+      await this.#naming;
       const member = await this.#membership();
       await member.present();
       await this.#recognize(member);
@@ -266,8 +269,8 @@ export class WorkspaceSaves {
         return await this.#saveAs(member, how);
       } catch (error) {
         if (await this.#forgetsSnapshot(error)) continue;
-        // Doing it again stores what is gone.
-        if (!isTaken(error) || attempt >= COLLECTED_TRIES) throw error;
+        // Doing it again stores what is gone; a saver that was killed is started again.
+        if (!(isTaken(error) || isEndOfSaver(error)) || attempt >= TRIES) throw error;
       }
     }
   }
@@ -462,8 +465,8 @@ export class WorkspaceSaves {
     await prepareMountPoint(at);
     await mountWorkspaceFile(this.#place);
     if (!(await closeWorkspace(at))) {
-      const interval = this.#parts.interval();
-      if (interval > 0 && performance.now() >= this.#lastBegun + interval)
+      // Also where it is set to be saved at its end only: this is its end.
+      if (performance.now() >= this.#lastBegun + (this.#parts.interval() || BUSY_INTERVAL))
         await this.#save({ still: false, isUrgent: () => false });
       return false;
     }
