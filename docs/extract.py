@@ -105,7 +105,7 @@ class Extraction:
             data = file.read()
         magic, form, codec, length, stored = struct.unpack_from("<4sBBII", data)
         require(magic == b"LSEG" and form == 1 and len(data) == 14 + stored, "segment %s is damaged" % digest)
-        encoding = data[14:] if codec == 0 else decompressed(data[14:], length)
+        encoding = data[14:] if codec == 0 else decompressed(data[14:], length, "segment %s" % digest)
         require(hashlib.sha256(encoding).hexdigest() == digest, "segment %s is damaged" % digest)
         reader = Reader(encoding)
         if reader.u8() == 0:
@@ -191,9 +191,10 @@ class Extraction:
             self.packs[pack] = open(path_of(self.repository, "packs", pack), "rb")
         self.packs[pack].seek(offset)
         data = self.packs[pack].read(stored)
+        name = "chunk %s in pack %s" % (chunk.hex(), pack)
         if compressed:
-            data = decompressed(data, length)
-        require(hashlib.sha256(data).digest() == chunk, "chunk %s in pack %s is damaged" % (chunk.hex(), pack))
+            data = decompressed(data, length, name)
+        require(hashlib.sha256(data).digest() == chunk, "%s is damaged" % name)
         return data
 
     def write(self, entry, places, lengths):
@@ -270,10 +271,10 @@ class Reader:
         return value >> 1 if value & 1 == 0 else -((value + 1) >> 1)
 
 
-def decompressed(frame, length):
+def decompressed(frame, length, name):
     target = ctypes.create_string_buffer(max(1, length))
     result = zstd().ZSTD_decompress(target, length, frame, len(frame))
-    require(result == length, "a zstd frame is damaged")
+    require(result == length, "%s is damaged" % name)
     return target.raw[:length]
 
 

@@ -62,8 +62,18 @@ describe.skipIf(!hasPython)('taking a dataset out without Larder', () => {
     expect(attribute(out)).toBe(attribute(source));
   });
 
-  it('names what is damaged', () => {
-    const packs = join(repository, 'packs');
+  it.each([
+    ['a raw chunk', 'large'],
+    ['a compressed chunk', 'deep'],
+  ])('names %s that is damaged', (_, only) => {
+    // A dataset of its own, so that every chunk of its packs is of the one kind.
+    const damaged = join(directory, `damaged ${only}`);
+    ok('--repository', damaged, 'repository', 'init');
+    const tree = join(directory, `tree ${only}`);
+    mkdirSync(tree);
+    spawnSync('cp', ['-a', join(source, only), tree]);
+    ok('--repository', damaged, 'import', tree, 'fish');
+    const packs = join(damaged, 'packs');
     for (const folder of readdirSync(packs)) {
       for (const pack of readdirSync(join(packs, folder))) {
         const bytes = readFileSync(join(packs, folder, pack));
@@ -71,7 +81,7 @@ describe.skipIf(!hasPython)('taking a dataset out without Larder', () => {
         writeFileSync(join(packs, folder, pack), bytes);
       }
     }
-    const { status, stderr } = extract(repository, 'deep sea/fish', 'damaged');
+    const { status, stderr } = extract(damaged, 'fish', `out of ${only}`);
     expect(status).toBe(1);
     expect(stderr).toMatch(/^chunk [0-9a-f]{64} in pack [0-9a-f]{64} is damaged\n$/);
   });
