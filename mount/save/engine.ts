@@ -1,9 +1,9 @@
-import { closeSync, mkdirSync, openSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, realpathSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ByteString, bytesOf, textOf } from '../../dataset/byte-string.ts';
 import { type Change, type CommitOptions, commitChanges } from '../../dataset/commit.ts';
 import type { Content } from '../../dataset/entry.ts';
-import { ConflictError, CorruptError, isErrno, UnavailableError } from '../../dataset/errors.ts';
+import { ConflictError, CorruptError, UnavailableError } from '../../dataset/errors.ts';
 import type { Version } from '../../dataset/version.ts';
 import { syncfs } from '../../system/calls.ts';
 import { faultPoint } from '../../system/fault.ts';
@@ -16,6 +16,7 @@ import { type SeenName, type UpperOptions, upperChanges } from '../upper.ts';
 import { deltaChanges, NeedsWholeWalk } from './delta.ts';
 import { factsOf, findChanges, type InodeChanges, isRacy, noFacts } from './facts.ts';
 import type { Draft, SaveIndex } from './index.ts';
+import { endOfLog } from './log-end.ts';
 
 /** A mounted workspace. */
 export interface SavePlace {
@@ -55,6 +56,8 @@ export interface SaveResult {
   readonly cloneMilliseconds: number;
   /** How long writers waited, in milliseconds. */
   readonly pauseMilliseconds: number;
+  /** Of one that is `idle`: as long as the log ends here (log-end.ts), it would be again. */
+  readonly logged?: string;
   readonly inodesSeen: number;
   readonly filesRead: number;
   readonly bytesRead: number;
@@ -81,11 +84,11 @@ export async function saveWorkspace(options: SaveOptions): Promise<SaveResult> {
   const filesystem = openSync(place.at, 'r');
   try {
     await syncfs(filesystem);
-    const logged = endOfLog(place.at);
+    const logged = endOfLog(filesystem);
     const state = index.state();
     const fits = state?.lower === lower.root && state.version === (last ?? lower).id;
     if (fits && logged !== undefined && state.logged === logged)
-      return { ...nothing, outcome: 'idle', version: last ?? lower, walk: 'none' };
+      return { ...nothing, outcome: 'idle', version: last ?? lower, walk: 'none', logged };
 
     const { clone, at } = cloneNames(place);
     try {
@@ -131,20 +134,6 @@ export async function saveClone(
   const { upper, cut, ...rest } = options;
   const of = { upper: bytesOf(upper), live: false, cut: BigInt(cut) * 1_000_000n, logged: undefined };
   return { ...nothing, ...(await new Save(rest, of).run(undefined)) };
-}
-
-/**
- * Where the log of a mounted workspace ends once all that was done is in it; as long as that is so, nothing was done. Undefined where the kernel
- * does not tell.
- */
-export async function loggedUntil(at: string): Promise<string | undefined> {
-  const filesystem = openSync(at, 'r');
-  try {
-    await syncfs(filesystem);
-    return endOfLog(at);
-  } finally {
-    closeSync(filesystem);
-  }
 }
 
 /** A directory on which it is not mounted looks like a workspace in which nothing was changed. */
@@ -334,21 +323,5 @@ class Seen {
     const facts = racy ? noFacts() : factsOf(file.status);
     const links = file.kind === 'file' ? Number(file.status.nlink) : 1;
     this.draft.inode(Number(file.status.ino), { facts, links, base, content });
-  }
-}
-
-/**
- * Where XFS's log ends: it goes on with each change that is not one of a file's data alone, and those change a time first. After a sync, all changes
- * are in it. Undefined where the kernel does not tell.
- */
-function endOfLog(at: string): string | undefined {
-  const device = mountAt(realpathSync(at))?.source;
-  if (device === undefined) return undefined;
-  const name = device.slice(device.lastIndexOf('/') + 1);
-  try {
-    return readFileSync(`/sys/fs/xfs/${name}/log/log_head_lsn`, 'latin1').trim();
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined;
-    throw error;
   }
 }

@@ -46,6 +46,8 @@ export interface Membership {
   confirm(): Promise<void>;
   /** `confirm`, where it costs nothing: before anything is written. */
   present(): Promise<void>;
+  /** Whether it was the one that it was a minute ago, or is: for all volumes of the repository it is asked once. Why not is what `present` says. */
+  wasPresent(): Promise<boolean>;
 }
 
 export interface Memberships {
@@ -64,6 +66,8 @@ export interface MembershipsParts {
   readonly log: Logger;
 }
 
+/** For so long a repository that was there is thought to be there, where nothing is going to be written; in milliseconds. */
+const LATELY = 60_000;
 /** How long a first sign of life may take, in milliseconds, before who waits for it is told to try again. */
 const PATIENCE = 15_000;
 
@@ -80,8 +84,26 @@ export function createMemberships({ registry, repositories, cache, facts, log }:
       const text = `no sign of life could be given in ${location}: ${(error as Error).message}; after a while, others may take what this node has`;
       log.warn(text, { repository: location, error, repeats: `heartbeat ${location}` });
     };
-    const told = async () => {
+    let presentAt = performance.now();
+    let asking: Promise<boolean> | undefined;
+    const present = async () => {
       await confirmDirectory(repository);
+      presentAt = performance.now();
+    };
+    const wasPresent = async () => {
+      if (performance.now() - presentAt < LATELY) return true;
+      asking ??= present()
+        .then(
+          () => true,
+          () => false,
+        )
+        .finally(() => {
+          asking = undefined;
+        });
+      return await asking;
+    };
+    const told = async () => {
+      await present();
       return await facts();
     };
     const heartbeat = await registry.heartbeatOf(repository, identity, { facts: told, onError });
@@ -90,7 +112,8 @@ export function createMemberships({ registry, repositories, cache, facts, log }:
       identity,
       ledger,
       heartbeat,
-      present: () => confirmDirectory(repository),
+      present,
+      wasPresent,
       alive: () => within(PATIENCE, heartbeat.beating, location),
       confirm: () => confirm(repository),
     };

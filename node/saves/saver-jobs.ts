@@ -7,8 +7,9 @@ import type { Repository } from '../../dataset/repository.ts';
 import { fromThreadError, toThreadError } from '../../dataset/threads/thread-error.ts';
 import { readVersion, type Version } from '../../dataset/version.ts';
 import { baseTree } from '../../mount/base-tree.ts';
-import { loggedUntil, type SaveResult, saveWorkspace } from '../../mount/save/engine.ts';
+import { type SaveResult, saveWorkspace } from '../../mount/save/engine.ts';
 import type { SaveIndex } from '../../mount/save/index.ts';
+import { loggedUntil } from '../../mount/save/log-end.ts';
 import { mountClone } from '../../mount/snapshot.ts';
 import { unmountAndRemove } from '../../mount/unmount.ts';
 import { type UpperOptions, upperChanges } from '../../mount/upper.ts';
@@ -98,7 +99,7 @@ export function serveSaves(daemon: DaemonSide, mostIndexes: number): void {
     const compared = comparedBy(order, order.last);
     const rest = resting.get(file);
     if (rest?.compared === compared && (await loggedUntil(at)) === rest.logged)
-      return [{ ...IDLE, ...rest.saved, cpuMilliseconds: cost() }, undefined];
+      return [{ ...IDLE, ...rest.saved, logged: rest.logged, cpuMilliseconds: cost() }, undefined];
     resting.delete(file);
     using opened = indexes.open(order.index);
     const { index } = opened;

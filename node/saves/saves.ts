@@ -23,6 +23,7 @@ import {
   writeWorkspaceRecord,
 } from '../workspace-record.ts';
 import { createMemberships, type Membership, type NodeFacts, type Registry } from './leases.ts';
+import { createResting } from './resting.ts';
 import { createSaver } from './saver.ts';
 import type { CloneToCommit, CommittedClone } from './saver-protocol.ts';
 import { WorkspaceSaves } from './workspace-saves.ts';
@@ -148,6 +149,7 @@ export function createSaves(parts: SavesParts): SavesKeeper {
   const saver = createSaver({ lock: join(cache.layout.directory, 'saver.lock'), temporary: cache.layout.incoming });
   const memberships =
     registry && createMemberships({ registry, repositories, cache: cache.layout.directory, facts, log });
+  const resting = createResting(2);
   const all = new Map<string, WorkspaceSaves>();
   const counts: Record<string, number> = {};
   const end = new AbortController();
@@ -164,6 +166,7 @@ export function createSaves(parts: SavesParts): SavesKeeper {
       isMain: key === volume,
       memberships,
       saver,
+      resting,
       log,
       interval: () => records.get(volume)?.autosave ?? autosave,
       onSave(outcome, took) {

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isCollected } from '../../dataset/collect/guard.ts';
@@ -6,6 +6,7 @@ import type { Digest } from '../../dataset/digest.ts';
 import { NotFoundError, UnavailableError } from '../../dataset/errors.ts';
 import { readVersion } from '../../dataset/version.ts';
 import { FencedError } from '../../dataset/volume-terms.ts';
+import type { Rest } from '../../mount/save/log-end.ts';
 import { unmountAndRemove } from '../../mount/unmount.ts';
 import { closeWorkspace, isWorkspaceMounted, mountWorkspaceFile, prepareMountPoint } from '../../mount/workspace.ts';
 import { faultPoint } from '../../system/fault.ts';
@@ -19,6 +20,7 @@ import {
   type WorkspaceLease,
 } from '../workspace-record.ts';
 import type { Membership, Memberships } from './leases.ts';
+import type { Resting } from './resting.ts';
 import { isEndOfSaver, type Saver } from './saver.ts';
 import type { Saved } from './saver-protocol.ts';
 import type { SaveState } from './saves.ts';
@@ -30,6 +32,7 @@ export interface WorkspaceParts {
   readonly isMain: boolean;
   readonly memberships: Memberships;
   readonly saver: Saver;
+  readonly resting: Resting;
   readonly log: Logger;
   /** How often it is saved while it is staged, in milliseconds; 0: not at all. */
   readonly interval: () => number;
@@ -83,6 +86,8 @@ export class WorkspaceSaves {
   readonly #end = new AbortController();
   /** The record, as far as it is this image's. */
   #known: LedgerVolume | undefined;
+  /** Where the log of its filesystem ends since a save found that nothing was done. */
+  #rest: (Rest & { readonly location: string }) | undefined;
   /** Until when all changes are in the record, by the monotonic clock; and by the other one, where a save told that. */
   #savedUntil = performance.now();
   #savedAt: string | undefined;
@@ -200,7 +205,8 @@ export class WorkspaceSaves {
       wait = at - performance.now();
     }
     // What is set to be saved at its end only, is. A fenced workspace too: it is no longer the volume.
-    if (delay !== 0 && (interval === 0 || this.#lease()?.state === 'fenced')) return;
+    const isFenced = () => this.#known === undefined && this.#lease()?.state === 'fenced';
+    if (delay !== 0 && (interval === 0 || isFenced())) return;
     this.#timer = setTimeout(() => void this.#request(false).catch(() => {}), Math.max(0, wait)).unref();
   }
 
@@ -223,11 +229,37 @@ export class WorkspaceSaves {
       if (this.#awaited === awaited) this.#awaited = undefined;
     };
     try {
+      if (!awaited.urgent && this.#rest !== undefined) {
+        begin();
+        if (await this.#rests()) return;
+      }
       await this.#save({ still: false, isUrgent: () => awaited.urgent, onBegin: begin });
     } finally {
       begin();
       if (this.#closing === undefined) this.#schedule();
     }
+  }
+
+  /** Whether nothing was done since the last save, which is then one more of those that find nothing. Only a save tells what goes wrong. */
+  async #rests(): Promise<boolean> {
+    const begun = performance.now();
+    const rest = this.#rest!;
+    if (this.#known === undefined || this.#failing !== undefined) return false;
+    if (!(await this.#parts.resting.goesOn(this.#place.at, rest))) return false;
+    const member = await this.#parts.memberships.at(rest.location);
+    if (!(await member.wasPresent()) || this.#end.signal.aborted) return false;
+    this.#lastBegun = begun;
+    this.#lastEnded = performance.now();
+    this.#lastCost = 0;
+    this.#foundSaved(begun);
+    this.#parts.onSave('idle', this.#lastEnded - begun);
+    return true;
+  }
+
+  /** All changes up to this moment, by the monotonic clock, are in the record. */
+  #foundSaved(until: number): void {
+    this.#savedUntil = until;
+    this.#savedAt = new Date(Date.now() - (performance.now() - until)).toISOString();
   }
 
   /** One save, with all that follows from it. */
@@ -335,6 +367,7 @@ export class WorkspaceSaves {
       known === undefined ? (aside?.version ?? 'index') : known.version === record.version ? undefined : known.version;
     let begun = performance.now();
     let isAside = known === undefined;
+    this.#rest = undefined;
     const saved = await this.#parts.saver.save(
       {
         file: this.#place.file,
@@ -369,8 +402,10 @@ export class WorkspaceSaves {
     );
     if (saved.outcome === 'created') faultPoint('save.kept');
     this.#lastCost = saved.cpuMilliseconds;
-    this.#savedUntil = begun;
-    if (!isAside) this.#savedAt = new Date(Date.now() - (performance.now() - begun)).toISOString();
+    if (isAside) this.#savedUntil = begun;
+    else this.#foundSaved(begun);
+    if (saved.logged !== undefined && !isAside)
+      this.#rest = { device: statSync(this.#place.at).dev, location, logged: saved.logged };
     return isAside && saved.outcome === 'created' ? 'aside' : saved.outcome;
   }
 

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,6 +17,13 @@ import { type Node, type NodeOptions, openNode } from '../../node/node.ts';
 import { nodeServiceOf } from '../../node/service.ts';
 
 export const GIVE_UP = 2_000;
+/** What the dataset of a test holds. */
+export const FIRST = { a: 'first a', b: 'first b', 'folder/c': 'first folder/c' };
+
+/** The files in which a node keeps workspaces. */
+export function workspacesOf({ cache }: { readonly cache: string }): string[] {
+  return readdirSync(join(cache, 'workspaces')).sort();
+}
 
 /** Nodes on one repository, all in this process, and volumes of it. */
 export interface Nodes extends AsyncDisposable {
