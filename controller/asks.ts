@@ -81,7 +81,8 @@ export function createAsks({ repository: { bucket }, local, patience }: AsksOpti
 
   return {
     async ask(node, ask, options = {}) {
-      if (local?.node === node) return await local.handle(ask, options.signal);
+      // A clone that is being copied is finished, whoever gives up: asked again, it is there.
+      if (local?.node === node) return await local.handle(ask, ask.kind === 'cut' ? undefined : options.signal);
       const wait = patience ?? PATIENCE[ask.kind];
       const late = AbortSignal.timeout(wait);
       const signal = options.signal === undefined ? late : AbortSignal.any([late, options.signal]);

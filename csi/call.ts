@@ -1,5 +1,6 @@
 import { type handleUnaryCall, type ServerErrorResponse, status } from '@grpc/grpc-js';
-import { statusOf } from './status.ts';
+import { UnavailableError } from '../dataset/errors.ts';
+import { type CallStatus, statusOf } from './status.ts';
 
 /** One answered call, for the log. Of the request it has only what it is about: requests carry secrets. */
 export interface CallRecord {
@@ -19,8 +20,11 @@ export interface CallRecord {
 
 export type CallLog = (record: CallRecord) => void;
 
-/** A method: takes a request's message, resolves to the answer's. */
-export type Handler<Request, Response> = (request: Request) => Promise<Response>;
+/**
+ * A method: takes a request's message, resolves to the answer's.
+ * @param signal aborts when nobody waits for the answer any more: the caller has given up, or is gone
+ */
+export type Handler<Request, Response> = (request: Request, signal: AbortSignal) => Promise<Response>;
 
 /** As gRPC takes it: answers, translates errors, and logs the call. */
 export function unary<Request, Response>(
@@ -35,13 +39,18 @@ export function unary<Request, Response>(
       ...aboutOf(method, call.request),
       milliseconds: performance.now() - started,
     });
-    handler(call.request).then(
+    const gone = new AbortController();
+    // Also told after the answer, when nothing looks at it any more.
+    call.once('cancelled', () => gone.abort(new UnavailableError('the caller has given up')));
+    handler(call.request, gone.signal).then(
       (response) => {
         log({ ...record(), code: 'OK' });
         respond(null, response);
       },
       (error: unknown) => {
-        const answer = statusOf(error, method);
+        const told = statusOf(error, method);
+        // What an end of waiting looks like inside is nobody's fault.
+        const answer: CallStatus = gone.signal.aborted ? { ...told, code: status.CANCELLED } : told;
         log({
           ...record(),
           code: status[answer.code],

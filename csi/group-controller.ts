@@ -29,7 +29,7 @@ export function createGroupController({ repository, lock, asks, nodes }: Control
       capabilities: [{ rpc: { type: 'CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT' } }],
     }),
 
-    async CreateVolumeGroupSnapshot(request) {
+    async CreateVolumeGroupSnapshot(request, signal) {
       const name = requiredName(request.name, 'name');
       if (request.sourceVolumeIds.length === 0)
         throw new InvalidError(
@@ -38,7 +38,7 @@ export function createGroupController({ repository, lock, asks, nodes }: Control
       const sources = [...new Set(request.sourceVolumeIds.map((id) => requiredName(id, 'source_volume_ids')))];
       const { parameters } = request;
       const group = await lock(groupNamed(name), () =>
-        createGroupSnapshot(repository, { name, sources, parameters }, { asks, nodes }),
+        createGroupSnapshot(repository, { name, sources, parameters }, { asks, nodes, signal }),
       );
       return { groupSnapshot: groupMessage(group) };
     },

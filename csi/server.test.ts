@@ -71,6 +71,21 @@ describe('the server', () => {
     expect((await answer)?.code).toBe(status.CANCELLED);
   });
 
+  it('tells a call that nobody waits for it any more', async () => {
+    const ended = Promise.withResolvers<void>();
+    await start((_request, signal) => {
+      signal.addEventListener('abort', () => ended.resolve());
+      return ended.promise.then(() => {
+        throw signal.reason;
+      });
+    });
+    const failed = await client?.fail('Probe', {}, { deadline: Date.now() + 100 });
+    await ended.promise;
+    expect(failed?.code).toBe(status.DEADLINE_EXCEEDED);
+    await sleep(10);
+    expect(records).toMatchObject([{ method: 'Probe', code: 'CANCELLED', message: 'the caller has given up' }]);
+  });
+
   it('takes the place of one that has stopped', async () => {
     await start();
     client?.close();

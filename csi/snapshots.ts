@@ -26,13 +26,13 @@ export interface SnapshotCalls {
 
 export function createSnapshotCalls({ repository, lock, asks, nodes }: ControllerParts): SnapshotCalls {
   return {
-    async CreateSnapshot(request) {
+    async CreateSnapshot(request, signal) {
       const name = requiredName(request.name, 'name');
       const source = requiredName(request.sourceVolumeId, 'source_volume_id');
       const { parameters } = request;
       // Not the source's key: its own calls go on meanwhile.
       const snapshot = await lock(snapshotNamed(name), () =>
-        createSnapshot(repository, { name, source, parameters }, { asks, nodes }),
+        createSnapshot(repository, { name, source, parameters }, { asks, nodes, signal }),
       );
       return { snapshot: snapshotMessage(snapshot) };
     },

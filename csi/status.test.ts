@@ -11,6 +11,12 @@ import { PendingError, PreconditionError } from './errors.ts';
 import { statusOf } from './status.ts';
 
 describe('the status of a failed call', () => {
+  it('can be sent also where the limit of a message falls into a character', () => {
+    const { details } = statusOf(new InvalidError('\u{1f600}'.repeat(2000).slice(1)), 'CreateVolume');
+    expect(encodeURI(details)).not.toBe('');
+    expect(details.length).toBeLessThanOrEqual(2000);
+  });
+
   it.each([
     [new NotFoundError('x'), 'NOT_FOUND'],
     [new InvalidError('x'), 'INVALID_ARGUMENT'],

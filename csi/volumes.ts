@@ -91,14 +91,14 @@ export function createVolumeCalls(parts: ControllerParts): VolumeCalls {
   };
 
   return {
-    async CreateVolume(request) {
+    async CreateVolume(request, signal) {
       const name = requiredName(request.name, 'name');
       const kind = kindFor(request.volumeCapabilities);
       const restored = request.volumeContentSource !== null;
       const parameters = readParameters(request.parameters, { mutable: request.mutableParameters, restored });
       const capacity = rangeOf(request.capacityRange);
       const volume = await lock(volumeNamed(name), async () => {
-        const origin = await originOf(parts, name, request.volumeContentSource);
+        const origin = await originOf({ ...parts, signal }, name, request.volumeContentSource);
         return await createVolume(repository, { name, kind, ...parameters, capacity, ...(origin && { origin }) });
       });
       return { volume: messageOf(volume) };

@@ -1,4 +1,4 @@
-import { type Client, credentials, type ServiceError, type status } from '@grpc/grpc-js';
+import { type CallOptions, type Client, credentials, type ServiceError, type status } from '@grpc/grpc-js';
 import { loadProtocol, type ServiceName } from '../../csi/protocol.ts';
 
 /** Calls over a real socket, by method: `client.call('NodeGetInfo', {})`. */
@@ -7,7 +7,7 @@ export interface CsiClient {
   // biome-ignore lint/suspicious/noExplicitAny: answers are compared field by field, so their types would only be repeated
   call(method: string, request?: object): Promise<any>;
   /** The code that a call fails with, and the text that comes with it. */
-  fail(method: string, request?: object): Promise<{ code: status; details: string }>;
+  fail(method: string, request?: object, options?: CallOptions): Promise<{ code: status; details: string }>;
   close(): void;
 }
 
@@ -20,21 +20,21 @@ export function connectCsi(path: string): CsiClient {
   const clients = (['Identity', 'Controller', 'GroupController', 'Node'] as ServiceName[]).map(
     (name) => new protocol[name](`unix:${path}`, credentials.createInsecure(), eager),
   );
-  const call = (method: string, request: object = {}) =>
+  const call = (method: string, request: object = {}, options: CallOptions = {}) =>
     new Promise((resolve, reject) => {
       const client = clients.find((candidate) => method in candidate);
       if (client === undefined) throw new Error(`no service has a method ${method}`);
       // biome-ignore lint/suspicious/noExplicitAny: methods are made at run time from the protocol file
-      (client as any)[method](request, (error: ServiceError | null, response: unknown) => {
+      (client as any)[method](request, options, (error: ServiceError | null, response: unknown) => {
         if (error === null) resolve(response);
         else reject(error);
       });
     });
   return {
-    call,
-    async fail(method, request) {
+    call: (method, request) => call(method, request),
+    async fail(method, request, options) {
       try {
-        await call(method, request);
+        await call(method, request, options);
       } catch (error) {
         const { code, details } = error as ServiceError;
         return { code, details };

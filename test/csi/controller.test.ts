@@ -172,6 +172,7 @@ describe('a volume', () => {
 
   it('is recorded once by two controllers that race', async () => {
     const other = createController(parts());
+    const { signal } = new AbortController();
     const request = {
       name: 'two controllers',
       capacityRange: null,
@@ -181,11 +182,11 @@ describe('a volume', () => {
       mutableParameters: {},
     } as const;
     const [one, two] = await Promise.all([
-      createController(parts()).CreateVolume(request),
-      other.CreateVolume(request),
+      createController(parts()).CreateVolume(request, signal),
+      other.CreateVolume(request, signal),
     ]);
     expect(one.volume).toEqual(two.volume);
-    await other.DeleteVolume({ volumeId: one.volume.volumeId });
+    await other.DeleteVolume({ volumeId: one.volume.volumeId }, signal);
   });
 
   it('is deleted as often as anybody likes', async () => {
