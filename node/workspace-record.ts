@@ -1,4 +1,5 @@
-import { readFileSync, rmSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import type { Digest } from '../dataset/digest.ts';
 import { isErrno } from '../dataset/errors.ts';
 import { removeSaveIndex } from '../mount/save/index-files.ts';
@@ -76,13 +77,13 @@ interface Files {
 }
 
 /** The image first: a record without an image describes an empty workspace. */
-export function removeWorkspace(place: Files): void {
-  removeImage(place);
-  rmSync(place.record, { force: true });
+export async function removeWorkspace(place: Files): Promise<void> {
+  await removeImage(place);
+  await rm(place.record, { force: true });
 }
 
-/** The image, and what saves know of it. */
-export function removeImage({ file, saves }: Pick<Files, 'file' | 'saves'>): void {
-  rmSync(file, { force: true });
-  removeSaveIndex(saves);
+/** The image, and what saves know of it. A large image takes some disks seconds. */
+export async function removeImage({ file, saves }: Pick<Files, 'file' | 'saves'>): Promise<void> {
+  await rm(file, { force: true });
+  await removeSaveIndex(saves);
 }

@@ -1,4 +1,5 @@
-import { closeSync, mkdirSync, openSync, realpathSync, rmSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, realpathSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type ByteString, bytesOf, textOf } from '../../dataset/byte-string.ts';
 import { type Change, type CommitOptions, commitChanges } from '../../dataset/commit.ts';
@@ -115,7 +116,7 @@ export async function saveWorkspace(options: SaveOptions): Promise<SaveResult> {
       return { ...(await save.run(found)), ...about };
     } finally {
       await unmountAndRemove(at);
-      rmSync(clone, { force: true });
+      await rm(clone, { force: true });
     }
   } finally {
     closeSync(filesystem);

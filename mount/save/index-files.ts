@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 
 /** Of an index of saves: what SQLite makes of its name. */
 export function indexFiles(file: string): string[] {
@@ -6,6 +6,6 @@ export function indexFiles(file: string): string[] {
 }
 
 /** Deletes an index that nobody has open. */
-export function removeSaveIndex(file: string): void {
-  for (const each of indexFiles(file)) rmSync(each, { force: true });
+export async function removeSaveIndex(file: string): Promise<void> {
+  for (const each of indexFiles(file)) await rm(each, { force: true });
 }

@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import type { ByteString } from '../../dataset/byte-string.ts';
 import type { Digest } from '../../dataset/digest.ts';
 import type { Content } from '../../dataset/entry.ts';
@@ -5,7 +6,7 @@ import { type Database, openDatabase, type Statement } from '../../system/databa
 import type { UpperFile } from '../upper-file.ts';
 import { decodeContent, encodeContent } from './content.ts';
 import { changeFacts, FACTS, type Facts, type FactsTable, factsOf } from './facts.ts';
-import { removeSaveIndex } from './index-files.ts';
+import { indexFiles } from './index-files.ts';
 
 export type NameKind = 'file' | 'directory' | 'whiteout' | 'other';
 
@@ -179,7 +180,7 @@ export class SaveIndex implements Disposable {
     this.#database.close();
     this.#statements.clear();
     this.#draft = undefined;
-    removeSaveIndex(this.#file);
+    for (const each of indexFiles(this.#file)) rmSync(each, { force: true });
     this.#database = open(this.#file);
     this.#table = undefined;
   }

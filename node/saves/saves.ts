@@ -225,7 +225,7 @@ export function createSaves(parts: SavesParts): SavesKeeper {
         if (record?.lease?.state !== 'released' || records.get(key) !== undefined || all.has(key)) return;
         if (await isOfUse(key, record)) return;
         await saver.forget(workspaceOf(key).saves);
-        removeWorkspace(workspaceOf(key));
+        await removeWorkspace(workspaceOf(key));
         log.info(`the image of workspace ${key} is removed: all its changes are saved`, { volume: key });
       });
       end.signal.throwIfAborted();
@@ -336,7 +336,7 @@ export function createSaves(parts: SavesParts): SavesKeeper {
       await unmountAndRemove(from.at);
       if (lease?.state === 'released') {
         await saver.forget(from.saves);
-        removeImage(from);
+        await removeImage(from);
         return;
       }
       const key = `${volume}@${lease?.generation ?? 0}`;
@@ -359,7 +359,7 @@ export function createSaves(parts: SavesParts): SavesKeeper {
           facts: { volume },
         });
       await saver.forget(workspaceOf(volume).saves);
-      removeWorkspace(workspaceOf(volume));
+      await removeWorkspace(workspaceOf(volume));
     },
 
     stats() {

@@ -536,7 +536,7 @@ export class WorkspaceSaves {
     await this.#releaseOther(member);
     await unmountAndRemove(this.#place.at);
     await this.#parts.saver.forget(this.#place.saves);
-    removeWorkspace(this.#place);
+    await removeWorkspace(this.#place);
   }
 
   async #closeWithoutImage(): Promise<void> {
@@ -549,7 +549,7 @@ export class WorkspaceSaves {
     await unmountAndRemove(this.#place.at);
     await this.#parts.saver.forget(this.#place.saves);
     this.#end.signal.throwIfAborted();
-    removeWorkspace(this.#place);
+    await removeWorkspace(this.#place);
   }
 
   /** Where the volume was taken for this node, and what was to become its image never was made. */

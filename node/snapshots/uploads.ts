@@ -107,7 +107,7 @@ async function step(parts: UploadParts, clone: KeptClone, signal: AbortSignal): 
     );
     // Its workspace is gone: what was noted of the clone's files is no use to anybody.
     await volumes.lock(clone.volume, async () => {
-      if (readWorkspaceRecord(place.record) === undefined) removeSaveIndex(place.saves);
+      if (readWorkspaceRecord(place.record) === undefined) await removeSaveIndex(place.saves);
     });
     const text = `snapshot ${clone.snapshot} of volume ${clone.volume} is version ${version.slice(0, 12)}`;
     const { volume, snapshot, dataset, repository } = clone;

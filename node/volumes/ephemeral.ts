@@ -67,19 +67,22 @@ export async function endEphemeral(context: VolumesContext, volume: string): Pro
 }
 
 /** Removes what is in the cache of ephemeral volumes that are not staged: the machine was started anew, and with it all pods. */
-export function sweepEphemeral({ cache, records, workspaceOf }: VolumesContext): void {
+export async function sweepEphemeral({ cache, records, workspaceOf }: VolumesContext): Promise<void> {
   for (const name of readdirSync(cache.layout.workspaces)) {
     if (!name.endsWith('.json')) continue;
     const volume = decodeURIComponent(name.slice(0, -'.json'.length));
     if (records.get(volume) !== undefined) continue;
     const place = workspaceOf(volume);
-    if (readWorkspaceRecord(place.record)?.ephemeral) removeWorkspace(place);
+    if (readWorkspaceRecord(place.record)?.ephemeral) await removeWorkspace(place);
   }
 }
 
 /** What there is of an ephemeral volume beside its mounts, which are gone. It is removed before its record, which alone knows of it. */
-export function discardEphemeral({ workspaceOf }: VolumesContext, { volume, stagingPath }: StagedRecord): void {
-  removeWorkspace(workspaceOf(volume));
+export async function discardEphemeral(
+  { workspaceOf }: VolumesContext,
+  { volume, stagingPath }: StagedRecord,
+): Promise<void> {
+  await removeWorkspace(workspaceOf(volume));
   try {
     rmdirSync(stagingPath);
   } catch (error) {

@@ -42,7 +42,7 @@ export async function recoverVolumes(context: VolumesContext, parts: RecoverPart
       log.error(text, { ...aboutVolume(record), error });
     }
   }
-  sweepEphemeral(context);
+  await sweepEphemeral(context);
   // Clones of snapshots that were cut short, and images whose last volume went.
   const kept = records
     .all()

@@ -132,7 +132,7 @@ export async function tearDown(
   }
   await versions.release(volume);
   faultPoint('unstage.image-released');
-  if (record.ephemeral) discardEphemeral(context, record);
+  if (record.ephemeral) await discardEphemeral(context, record);
   records.remove(volume);
   faultPoint('unstage.record-removed');
   return result;
