@@ -5,6 +5,7 @@ import { ConflictError, InvalidError, UnavailableError } from '../dataset/errors
 import type { Repository } from '../dataset/repository.ts';
 import type { Holder } from '../dataset/volume-terms.ts';
 import { faultPoint } from '../system/fault.ts';
+import { newId } from './record-kind.ts';
 import { RecordStore } from './record-store.ts';
 import {
   GROUP_LIMIT,
@@ -14,7 +15,6 @@ import {
   groupRecords,
   groupSlot,
   memberSlot,
-  newId,
   type Snapshot,
   snapshotOf,
 } from './snapshot.ts';

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readObject } from '../dataset/bucket/read-object.ts';
 import { guardPublish, type SweepMark } from '../dataset/collect/guard.ts';
-import { ConflictError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
+import { ConflictError, InvalidError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
 import { mapAhead } from '../dataset/map-ahead.ts';
 import type { Repository } from '../dataset/repository.ts';
-import type { RecordKind } from './snapshot.ts';
+import type { RecordKind } from './record-kind.ts';
 
 /** A record as it was when it was read. */
 export interface Stored<T> {
@@ -13,9 +13,32 @@ export interface Stored<T> {
   readonly etag: string;
 }
 
-/** How often a change is tried that somebody else's overtakes, and the longest wait between two tries, in milliseconds. */
+export interface ChangeOptions {
+  /** What `markSweeps` gave before a version that the change names was found stored. */
+  readonly since?: SweepMark;
+  readonly signal?: AbortSignal;
+  /** Waits between two tries, for tests. */
+  readonly wait?: (milliseconds: number) => Promise<unknown>;
+}
+
+/** A part of a list: from after an earlier part's `next`, or from the start. */
+export interface PageRequest {
+  readonly after?: string;
+  /** PAGE_LIMIT if not said, and at most. */
+  readonly limit?: number;
+}
+
+/** The list cannot go on from there. */
+export class PageError extends InvalidError {}
+
+/** Records on one page: with what is told of each, their answer must fit in one gRPC message of 4 MiB. */
+export const PAGE_LIMIT = 1000;
+
+/** How often a change is tried. Whoever is refused has been overtaken by somebody else's, so that all together get on. */
 const ATTEMPTS = 16;
-const LONGEST_WAIT = 1_000;
+/** The longest wait after the first refusal, which doubles with each, and the longest of all; in milliseconds. */
+const FIRST_WAIT = 20;
+const LONGEST_WAIT = 2_000;
 const READS_AHEAD = 16;
 
 /** The records of one kind in a repository. */
@@ -54,9 +77,9 @@ export class RecordStore<T extends { readonly id: string }> {
   }
 
   none(id: string): NotFoundError {
-    const { word } = this.#kind;
+    const { word, fact } = this.#kind;
     return new NotFoundError(`there is no ${word} ${JSON.stringify(id)}: it was deleted, or is of another repository`, {
-      facts: { [word.replace(' ', '')]: id },
+      facts: { [fact]: id },
     });
   }
 
@@ -92,22 +115,24 @@ export class RecordStore<T extends { readonly id: string }> {
   }
 
   /**
-   * Changes a record by compare-and-swap: `change` may be called any number of times, and returns undefined where there is nothing to change.
-   * What it throws ends the call.
+   * Changes a record by compare-and-swap: reads it, and writes what `change` makes of it if nobody has changed it since; else once more from the
+   * start. `change` may be called any number of times, and returns undefined (or what it was given) where there is nothing to change; what it throws
+   * ends the call.
    * @returns the record as it is now
-   * Errors: NotFoundError; UnavailableError where others change it all the time.
+   * Errors: NotFoundError where there is no such record, or a version that it names; UnavailableError where others change it all the time, or a
+   * collection took parts of the version (guardPublish).
    */
   async change(
     id: string,
-    change: (record: T) => T | undefined,
-    options: { readonly since?: SweepMark; readonly signal?: AbortSignal } = {},
+    change: (record: T) => T | undefined | Promise<T | undefined>,
+    options: ChangeOptions = {},
   ): Promise<T> {
-    const { signal } = options;
+    const { signal, wait = (milliseconds) => sleep(milliseconds, undefined, { signal }) } = options;
     for (let attempt = 1; ; attempt++) {
       signal?.throwIfAborted();
       const found = await this.find(id, signal);
       if (found === undefined) throw this.none(id);
-      const next = change(found.record);
+      const next = await change(found.record);
       if (next === undefined) return found.record;
       try {
         await this.#replace(found, next, options);
@@ -117,21 +142,17 @@ export class RecordStore<T extends { readonly id: string }> {
         if (attempt >= ATTEMPTS)
           throw new UnavailableError(
             `${this.#kind.word} ${JSON.stringify(id)} was changed by others each of ${ATTEMPTS} times: try again`,
-            { cause: error },
+            { cause: error, facts: { [this.#kind.fact]: id } },
           );
       }
-      await sleep(Math.random() * Math.min(20 * 2 ** (attempt - 1), LONGEST_WAIT), undefined, { signal });
+      await wait(Math.random() * Math.min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT));
     }
   }
 
-  async #replace(
-    found: Stored<T>,
-    next: T,
-    options: { readonly since?: SweepMark; readonly signal?: AbortSignal },
-  ): Promise<void> {
+  /** Puts `next` in the place of what was found, if that is still there. */
+  async #replace(found: Stored<T>, next: T, { since, signal }: ChangeOptions): Promise<void> {
     const [before, bytes] = [this.#kind.encode(found.record), this.#kind.encode(next)];
     if (before.equals(bytes)) return;
-    const { signal } = options;
     const key = this.#kind.prefix + found.slot;
     const put = () => this.#repository.bucket.put(key, bytes, { condition: { etag: found.etag }, signal });
     const pinned = this.#kind.pinned(found.record);
@@ -140,13 +161,20 @@ export class RecordStore<T extends { readonly id: string }> {
       await put();
       return;
     }
-    const undo = async () => {
-      const now = await this.find(next.id);
-      if (now !== undefined && this.#kind.encode(now.record).equals(bytes))
-        await this.#repository.bucket.put(key, before, { condition: { etag: now.etag } });
-    };
     // What the record kept before, it keeps until it keeps the next.
-    await this.#guarded(news, put, undo, options);
+    await this.#guarded(news, put, () => this.#putBack(found.record, next), { since, signal });
+  }
+
+  /** Takes versions out of a record again. */
+  async #putBack(before: T, next: T): Promise<void> {
+    const { encode, putBack } = this.#kind;
+    const asIs = (now: T) => (encode(now).equals(encode(next)) ? before : undefined);
+    try {
+      await this.change(next.id, (now) => (putBack === undefined ? asIs(now) : putBack(now, before, next)));
+    } catch (error) {
+      // Deleted since: it keeps nothing.
+      if (!(error instanceof NotFoundError)) throw error;
+    }
   }
 
   async #guarded(
@@ -178,5 +206,28 @@ export class RecordStore<T extends { readonly id: string }> {
     // One that was deleted since the listing is not in the list.
     for await (const found of mapAhead(listed, READS_AHEAD, ({ key }) => this.at(key.slice(prefix.length), signal)))
       if (found !== undefined) yield found;
+  }
+  /**
+   * What `look` makes of records, in the order of their slots; those that it makes nothing of are not in the list.
+   * @returns `next`: where the next page starts, which stays valid when records are deleted; absent on the last one
+   * Errors: PageError where `after` is no page's end.
+   */
+  async page<R>(
+    { after, limit = PAGE_LIMIT }: PageRequest,
+    look: (record: T) => R | undefined,
+  ): Promise<{ readonly found: readonly R[]; readonly next?: string }> {
+    if (after !== undefined && !this.#kind.isSlot(after))
+      throw new PageError(`no page of ${this.#kind.word}s starts at ${JSON.stringify(after)}: list from the start`);
+    const found: R[] = [];
+    let last: string | undefined;
+    for await (const { record, slot } of this.all({ ...(after !== undefined && { after }) })) {
+      const seen = look(record);
+      if (seen === undefined) continue;
+      // One more than fits tells that there is a next page.
+      if (last !== undefined && found.length >= Math.min(limit, PAGE_LIMIT)) return { found, next: last };
+      found.push(seen);
+      last = slot;
+    }
+    return { found };
   }
 }

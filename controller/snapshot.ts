@@ -1,9 +1,6 @@
-import { randomBytes } from 'node:crypto';
 import { type Digest, sha256 } from '../dataset/digest.ts';
-import { CorruptError, InvalidError } from '../dataset/errors.ts';
-import { canonicalJson, type Json, parseCanonicalJson } from '../dataset/format/canonical-json.ts';
+import { type RecordKind, recordKind } from './record-kind.ts';
 import {
-  type Fault,
   type Fields,
   faultIn,
   isCount,
@@ -131,21 +128,6 @@ export type GroupCut =
     }
   | { readonly version: Digest };
 
-/** A kind of records: how they are named, written and read. */
-export interface RecordKind<T> {
-  /** For messages: `snapshot`. */
-  readonly word: string;
-  readonly prefix: string;
-  readonly limit: number;
-  /** The slot of an id; undefined for what can't be one. */
-  slotOfId(id: string): string | undefined;
-  isSlot(text: string): boolean;
-  /** Versions that it keeps. */
-  pinned(record: T): readonly Digest[];
-  encode(record: T): Buffer;
-  decode(bytes: Buffer, key: string): T;
-}
-
 const SNAPSHOT_LIMIT = 32 * 1024;
 const GROUP_RECORD_LIMIT = 128 * 1024;
 /** Volumes in one group. */
@@ -162,11 +144,6 @@ export function memberSlot(group: string, source: string): string {
 
 export function groupSlot(name: string): string {
   return `group-${sha256(`larder group\0${name}`).slice(0, 32)}`;
-}
-
-/** An id for what is created now. */
-export function newId(slot: string): string {
-  return `${slot}-${randomBytes(4).toString('hex')}`;
 }
 
 const isAmount: Rule = (value) => typeof value === 'number' && Number.isFinite(value) && value >= 0;
@@ -195,6 +172,7 @@ const aboutRules: Rules = {
 
 export const snapshotRecords: RecordKind<SnapshotRecord> = recordKind<SnapshotRecord>({
   word: 'snapshot',
+  fact: 'snapshot',
   prefix: 'snapshots/',
   limit: SNAPSHOT_LIMIT,
   letters: 'snap',
@@ -223,6 +201,7 @@ export const snapshotRecords: RecordKind<SnapshotRecord> = recordKind<SnapshotRe
 
 export const groupRecords: RecordKind<GroupRecord> = recordKind<GroupRecord>({
   word: 'group snapshot',
+  fact: 'group',
   prefix: 'groups/',
   limit: GROUP_RECORD_LIMIT,
   letters: 'group',
@@ -238,61 +217,6 @@ export const groupRecords: RecordKind<GroupRecord> = recordKind<GroupRecord>({
     about: aboutRules,
   },
 });
-
-function recordKind<T extends { readonly id: string; readonly name: string }>(kind: {
-  readonly word: string;
-  readonly prefix: string;
-  readonly limit: number;
-  readonly letters: string;
-  readonly rules: Rules;
-  slotOf(record: T): string;
-  pinned(record: T): readonly Digest[];
-}): RecordKind<T> {
-  const { word, prefix, limit, letters, rules, slotOf, pinned } = kind;
-  const slot = new RegExp(`^${letters}-[0-9a-f]{32}$`);
-  const whole = new RegExp(`^(${letters}-[0-9a-f]{32})-[0-9a-f]{8}$`);
-  const slotOfId = (id: string) => whole.exec(id)?.[1];
-  const faultOf = (fields: Fields, key?: string): Fault | undefined => {
-    const { format, id } = fields;
-    if (format !== 1) return { field: 'format', value: String(JSON.stringify(format)) };
-    const fault = faultIn(fields, rules);
-    if (fault !== undefined) return fault;
-    const expected = slotOf(fields as unknown as T);
-    const isRight =
-      typeof id === 'string' && slotOfId(id) === expected && (key ?? prefix + expected) === prefix + expected;
-    return isRight ? undefined : { field: 'id', value: String(JSON.stringify(id)) };
-  };
-  return {
-    word,
-    prefix,
-    limit,
-    slotOfId,
-    isSlot: (text) => slot.test(text),
-    pinned,
-    encode(record) {
-      const fields = { format: 1, ...record } as unknown as Fields;
-      const fault = faultOf(fields);
-      const refuse = (why: string) =>
-        new InvalidError(`${word} ${JSON.stringify(record.id)} cannot be recorded: ${why}`, {
-          facts: { [word]: record.id },
-        });
-      if (fault !== undefined) throw refuse(`${fault.field} is ${fault.value}`);
-      const bytes = Buffer.from(canonicalJson(fields as Json), 'utf8');
-      if (bytes.length > limit) throw refuse(`its record has ${bytes.length} bytes, and may have ${limit}`);
-      return bytes;
-    },
-    decode(bytes, key) {
-      const fields = parseCanonicalJson(key, bytes);
-      const fault = faultOf(fields, key);
-      if (fault !== undefined)
-        throw new CorruptError(`${key} is damaged: ${fault.field} is ${fault.value}`, {
-          facts: { object: key, field: fault.field },
-        });
-      const { format: _, ...record } = fields;
-      return record as unknown as T;
-    },
-  };
-}
 
 /** What a cut record tells; undefined before it is cut. */
 export function snapshotOf(record: SnapshotRecord): Snapshot | undefined {

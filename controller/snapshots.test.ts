@@ -14,6 +14,7 @@ import { describeRepositories } from '../test/support/repositories.ts';
 import { createAsks } from './asks.ts';
 import { createGroupSnapshot, deleteGroupSnapshot, readGroupSnapshot } from './group-snapshots.ts';
 import { createLedger } from './ledger.ts';
+import { PageError } from './record-store.ts';
 import {
   contentOf,
   createSnapshot,
@@ -23,7 +24,7 @@ import {
   type SnapshotContext,
   saveFirst,
 } from './snapshots.ts';
-import { createVolume, PageError, readVolume } from './volumes.ts';
+import { createVolume, readVolume } from './volumes.ts';
 
 const A: NodeIdentity = { node: 'node-a', instance: 'ia' };
 const B: NodeIdentity = { node: 'node b', instance: 'ib' };

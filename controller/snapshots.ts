@@ -5,10 +5,10 @@ import type { Holder } from '../dataset/volume-terms.ts';
 import { faultPoint } from '../system/fault.ts';
 import type { Asks } from './asks.ts';
 import type { NodeObserver } from './nodes.ts';
-import { RecordStore, type Stored } from './record-store.ts';
+import { newId } from './record-kind.ts';
+import { type PageRequest, RecordStore, type Stored } from './record-store.ts';
 import {
   type GroupCut,
-  newId,
   type Snapshot,
   type SnapshotAbout,
   type SnapshotRecord,
@@ -20,7 +20,6 @@ import { describedVersion, nameVersion } from './snapshot-names.ts';
 import { readSnapshotParameters } from './snapshot-parameters.ts';
 import type { Volume } from './volume.ts';
 import { readVolume } from './volume-store.ts';
-import { PageError } from './volumes.ts';
 
 export interface SnapshotRequest {
   readonly name: string;
@@ -45,8 +44,6 @@ export interface SnapshotPage {
   readonly next?: string;
 }
 
-/** Snapshots on one page where the caller sets no limit. */
-const PAGE_LIMIT = 2000;
 /** How often something is tried anew that was overtaken by others. */
 const ATTEMPTS = 8;
 
@@ -258,34 +255,23 @@ export async function removeSnapshot(store: RecordStore<SnapshotRecord>, id: str
 }
 
 /**
- * Snapshots in the order of their ids, from after `page.after` on: an earlier page's `next`. Of an id or a volume that there is not, none.
- * Errors: PageError where `after` is no page's end.
+ * Snapshots in the order of their ids. Of an id or a volume that there is not, none.
+ * Errors: PageError where `page.after` is no page's end.
  */
 export async function listSnapshots(
   repository: Repository,
-  page: { readonly id?: string; readonly source?: string; readonly after?: string; readonly limit?: number } = {},
+  { id, source, ...page }: PageRequest & { readonly id?: string; readonly source?: string } = {},
 ): Promise<SnapshotPage> {
-  const { id, source, after, limit = PAGE_LIMIT } = page;
-  if (after !== undefined && !snapshotRecords.isSlot(after))
-    throw new PageError(`no page of snapshots starts at ${JSON.stringify(after)}: list from the start`);
   const store = snapshotStore(repository);
+  const look = (record: SnapshotRecord) =>
+    source === undefined || record.source === source ? snapshotOf(record) : undefined;
   if (id !== undefined) {
     const found = await store.find(id);
-    const snapshot = found && snapshotOf(found.record);
-    const isWanted = snapshot !== undefined && (source === undefined || snapshot.source === source);
-    return { snapshots: isWanted ? [snapshot] : [] };
+    const snapshot = found && look(found.record);
+    return { snapshots: snapshot === undefined ? [] : [snapshot] };
   }
-  const snapshots: Snapshot[] = [];
-  let last: string | undefined;
-  for await (const { record, slot } of store.all({ ...(after !== undefined && { after }) })) {
-    const snapshot = snapshotOf(record);
-    if (snapshot === undefined || (source !== undefined && snapshot.source !== source)) continue;
-    // One more than fits tells that there is a next page.
-    if (snapshots.length === limit) return { snapshots, next: last as string };
-    snapshots.push(snapshot);
-    last = slot;
-  }
-  return { snapshots };
+  const { found: snapshots, ...rest } = await store.page(page, look);
+  return { snapshots, ...rest };
 }
 
 /**

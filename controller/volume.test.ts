@@ -4,20 +4,11 @@ import { CorruptError, InvalidError } from '../dataset/errors.ts';
 import { canonicalJson, type Json } from '../dataset/format/canonical-json.ts';
 import type { VolumeSettings } from '../dataset/volume-terms.ts';
 import { createRandom, type Random } from '../test/support/random.ts';
-import {
-  decodeVolume,
-  encodeVolume,
-  isSlot,
-  KEPT_LIMIT,
-  newVolumeId,
-  slotOf,
-  slotOfId,
-  type Volume,
-  volumeKey,
-} from './volume.ts';
+import { newId } from './record-kind.ts';
+import { KEPT_LIMIT, type Volume, volumeRecords, volumeSlot } from './volume.ts';
 
 const volume: Volume = {
-  id: newVolumeId('pvc-1'),
+  id: newId(volumeSlot('pvc-1')),
   name: 'pvc-1',
   kind: 'workspace',
   dataset: 'imagenet',
@@ -35,26 +26,34 @@ const volume: Volume = {
   aside: ['aside/pvc-1/node-7-1'],
   created: '2026-01-02T03:04:05.678Z',
 };
-const key = volumeKey(slotOf('pvc-1'));
+const key = `volumes/${volumeSlot('pvc-1')}`;
 
 describe("a volume's id", () => {
   it('leads to the record of the name, and is new with each creation', () => {
-    expect(slotOf('pvc-1')).not.toBe(slotOf('pvc-2'));
-    expect(slotOfId(newVolumeId('pvc-1'))).toBe(slotOf('pvc-1'));
-    expect(newVolumeId('pvc-1')).not.toBe(newVolumeId('pvc-1'));
-    expect(isSlot(slotOf('a name with / and .. and \u{1f600}'))).toBe(true);
+    expect(volumeSlot('pvc-1')).not.toBe(volumeSlot('pvc-2'));
+    expect(volumeRecords.slotOfId(newId(volumeSlot('pvc-1')))).toBe(volumeSlot('pvc-1'));
+    expect(newId(volumeSlot('pvc-1'))).not.toBe(newId(volumeSlot('pvc-1')));
+    expect(volumeRecords.isSlot(volumeSlot('a name with / and .. and \u{1f600}'))).toBe(true);
   });
 
   it('is told from text that could lead elsewhere', () => {
-    for (const id of ['', 'vol-', '../repository.json', `${volume.id}/x`, `${volume.id}\n`, 'fake-vol-id', slotOf('x')])
-      expect(slotOfId(id), id).toBeUndefined();
+    for (const id of [
+      '',
+      'vol-',
+      '../repository.json',
+      `${volume.id}/x`,
+      `${volume.id}\n`,
+      'fake-vol-id',
+      volumeSlot('x'),
+    ])
+      expect(volumeRecords.slotOfId(id), id).toBeUndefined();
   });
 });
 
 describe("a volume's record", () => {
   it('has this form', () => {
     const { id, base, version, lower, kept } = volume;
-    expect(encodeVolume(volume).toString()).toBe(
+    expect(volumeRecords.encode(volume).toString()).toBe(
       '{"aside":["aside/pvc-1/node-7-1"],"asked":{"capacityBytes":1073741824,"ref":"v3","settings":{"retention":"drop"}},' +
         `"base":"${base}","capacityBytes":2147483648,"created":"2026-01-02T03:04:05.678Z","dataset":"imagenet","format":1,"generation":2,` +
         `"holder":{"instance":"i8","node":"node-8","since":"2026-01-02T04:00:00.000Z","unsaved":true},"id":"${id}","kept":["${kept}"],` +
@@ -67,10 +66,10 @@ describe("a volume's record", () => {
     const random = createRandom(7);
     for (let round = 0; round < 500; round++) {
       const any = anyVolume(random);
-      const bytes = encodeVolume(any);
-      const back = decodeVolume(bytes, volumeKey(slotOf(any.name)));
+      const bytes = volumeRecords.encode(any);
+      const back = volumeRecords.decode(bytes, `volumes/${volumeSlot(any.name)}`);
       expect(back).toEqual(any);
-      expect(encodeVolume(back)).toEqual(bytes);
+      expect(volumeRecords.encode(back)).toEqual(bytes);
     }
   });
 
@@ -81,32 +80,32 @@ describe("a volume's record", () => {
       settings: { ...volume.settings, colour: 'red' },
       holder: { ...volume.holder, rack: 7 },
     } as unknown as Record<string, Json>;
-    const { holder, ...read } = decodeVolume(Buffer.from(record(later)), key);
+    const { holder, ...read } = volumeRecords.decode(Buffer.from(record(later)), key);
     const changed: Volume = { ...read, holder: { ...holder!, since: volume.created }, generation: 3 };
     const expected = record({
       ...later,
       holder: { ...(later.holder as object), since: volume.created },
       generation: 3,
     });
-    expect(encodeVolume(changed).toString()).toBe(expected);
+    expect(volumeRecords.encode(changed).toString()).toBe(expected);
   });
 
   it('is not written with a member that could not be read, or longer than it may be', () => {
     const bad = { ...volume, holder: { ...volume.holder!, node: '' } };
-    expect(() => encodeVolume(bad)).toThrow(InvalidError);
-    expect(() => encodeVolume(bad)).toThrow(/cannot be recorded: holder\.node is ""/);
-    expect(() => encodeVolume({ ...volume, version: 'abc' as Digest })).toThrow(/version is "abc"/);
-    expect(() => encodeVolume({ ...volume, dataset: 'x'.repeat(40_000) })).toThrow(/40\d+ bytes|4\d{4} bytes/);
+    expect(() => volumeRecords.encode(bad)).toThrow(InvalidError);
+    expect(() => volumeRecords.encode(bad)).toThrow(/cannot be recorded: holder\.node is ""/);
+    expect(() => volumeRecords.encode({ ...volume, version: 'abc' as Digest })).toThrow(/version is "abc"/);
+    expect(() => volumeRecords.encode({ ...volume, dataset: 'x'.repeat(40_000) })).toThrow(/40\d+ bytes|4\d{4} bytes/);
   });
 
   it.each([
     ['no JSON', 'volume\n', /no JSON/],
-    ['cut short', encodeVolume(volume).subarray(0, 90), /no JSON/],
+    ['cut short', volumeRecords.encode(volume).subarray(0, 90), /no JSON/],
     ['under a name that its id does not follow from', record({ name: 'pvc-2' }), /id is "vol-/],
     ['a list', '[]\n', /canonical form/],
     ['nothing', 'null\n', /canonical form/],
     ['of a later format', record({ format: 2 }), /format is 2/],
-    ["another volume's", record({ id: newVolumeId('pvc-2') }), /id is "vol-/],
+    ["another volume's", record({ id: newId(volumeSlot('pvc-2')) }), /id is "vol-/],
     ['without a name', record({ name: '' }), /name is ""/],
     ['of no kind', record({ kind: 'block' }), /kind is "block"/],
     ['without a dataset', record({ dataset: undefined }), /dataset is undefined/],
@@ -146,8 +145,8 @@ describe("a volume's record", () => {
     ['with a source of no kind', record({ source: { kind: 'tape', id: 'x' } }), /source\.kind is "tape"/],
     ['with no date of a save', record({ savedAt: 'now' }), /savedAt is "now"/],
   ] as [string, string | Buffer, RegExp][])('is refused when it is %s', (_, bytes, message) => {
-    expect(() => decodeVolume(Buffer.from(bytes), key)).toThrow(CorruptError);
-    expect(() => decodeVolume(Buffer.from(bytes), key)).toThrow(message);
+    expect(() => volumeRecords.decode(Buffer.from(bytes), key)).toThrow(CorruptError);
+    expect(() => volumeRecords.decode(Buffer.from(bytes), key)).toThrow(message);
   });
 });
 
@@ -174,7 +173,7 @@ function anyVolume(random: Random): Volume {
   });
   const name = `${text()}${random.below(1000)}`;
   return {
-    id: newVolumeId(name),
+    id: newId(volumeSlot(name)),
     name,
     kind: random.pick(['pinned', 'workspace']),
     dataset: text(),

@@ -1,22 +1,7 @@
-import { randomBytes } from 'node:crypto';
 import { type Digest, sha256 } from '../dataset/digest.ts';
-import { CorruptError, InvalidError } from '../dataset/errors.ts';
-import { canonicalJson, type Json, parseCanonicalJson } from '../dataset/format/canonical-json.ts';
 import type { Holder, NodeIdentity, VolumeSettings } from '../dataset/volume-terms.ts';
-import {
-  type Fault,
-  type Fields,
-  faultIn,
-  isCount,
-  isFlag,
-  isMoment,
-  isText,
-  isVersion,
-  listOf,
-  oneOf,
-  optional,
-  type Rules,
-} from './record-rules.ts';
+import { recordKind } from './record-kind.ts';
+import { isCount, isFlag, isMoment, isText, isVersion, listOf, oneOf, optional, type Rules } from './record-rules.ts';
 
 /*
  * A volume's record: canonical JSON (dataset/format/canonical-json.ts) of
@@ -31,7 +16,7 @@ import {
  * has one record at most, whoever creates it again finds the first one's volume without any index, and a volume that is created
  * by a deleted one's name is another volume: nothing that a node keeps of the old one, and no late call for it, reaches the new.
  *
- * A record changes by compare-and-swap only (`changeVolume` in volume-store.ts). Members that a reader does not know, at any depth, are
+ * A record changes by compare-and-swap only (`RecordStore.change`). Members that a reader does not know, at any depth, are
  * none of its business: they stay in the object that it is given, and go back with it.
  */
 
@@ -87,75 +72,20 @@ export interface VolumeSource {
   readonly id: string;
 }
 
-const FORMAT = 1;
-
 /** Entries of `kept` and `aside` in a record: the oldest make room. */
 export const KEPT_LIMIT = 32;
 
-const PREFIX = 'volumes/';
-const SLOT = /^vol-[0-9a-f]{32}$/;
-const ID = /^(vol-[0-9a-f]{32})-[0-9a-f]{8}$/;
-
 /** The longest record, in bytes. */
-export const VOLUME_LIMIT = 32 * 1024;
+const VOLUME_LIMIT = 32 * 1024;
 
 /** Where the record of a name is, below `volumes/`: one volume at a time. */
-export function slotOf(name: string): string {
+export function volumeSlot(name: string): string {
   return `vol-${sha256(`larder volume\0${name}`).slice(0, 32)}`;
-}
-
-/** The slot of a volume's id; undefined for what can't be one, which needs no look in the repository. */
-export function slotOfId(id: string): string | undefined {
-  return ID.exec(id)?.[1];
-}
-
-export function isSlot(text: string): boolean {
-  return SLOT.test(text);
-}
-
-/** An id for a volume that is created now. */
-export function newVolumeId(name: string): string {
-  return `${slotOf(name)}-${randomBytes(4).toString('hex')}`;
-}
-
-export function volumeKey(slot: string): string {
-  return `${PREFIX}${slot}`;
 }
 
 /** Versions that the record keeps, each once (dataset/pins.ts reads the same members). */
 export function pinnedBy({ version, base, lower, kept = [] }: Volume): Digest[] {
   return [...new Set([version, base, ...(lower === undefined ? [] : [lower]), ...kept])];
-}
-
-/** Errors: InvalidError that names the field that cannot be recorded. */
-export function encodeVolume(volume: Volume): Buffer {
-  const fields = { format: FORMAT, ...volume } as unknown as Fields;
-  const fault = faultOf(fields, volumeKey(slotOf(volume.name)));
-  if (fault !== undefined)
-    throw new InvalidError(`volume ${JSON.stringify(volume.id)} cannot be recorded: ${fault.field} is ${fault.value}`, {
-      facts: { volume: volume.id, field: fault.field },
-    });
-  const bytes = Buffer.from(canonicalJson(fields as Json), 'utf8');
-  if (bytes.length <= VOLUME_LIMIT) return bytes;
-  throw new InvalidError(
-    `volume ${JSON.stringify(volume.id)} cannot be recorded: its record has ${bytes.length} bytes, and may have ${VOLUME_LIMIT}`,
-    { facts: { volume: volume.id } },
-  );
-}
-
-/**
- * Reads a record; `key` names it in errors.
- * Errors: CorruptError that names the field at fault.
- */
-export function decodeVolume(bytes: Buffer, key: string): Volume {
-  const fields = parseCanonicalJson(key, bytes);
-  const fault = faultOf(fields, key);
-  if (fault !== undefined)
-    throw new CorruptError(`${key} is damaged: ${fault.field} is ${fault.value}`, {
-      facts: { object: key, field: fault.field },
-    });
-  const { format: _, ...volume } = fields;
-  return volume as unknown as Volume;
 }
 
 const identityRules: Rules = { node: isText, instance: isText };
@@ -170,32 +100,42 @@ const settingsRules: Rules = {
   retention: oneOf('drop', 'keep'),
   follow: optional(isFlag),
 };
-const rules: Rules = {
-  kind: oneOf('pinned', 'workspace'),
-  dataset: isText,
-  ref: optional(isText),
-  base: isVersion,
-  version: isVersion,
-  lower: optional(isVersion),
-  kept: optional(listOf(isVersion, KEPT_LIMIT)),
-  capacityBytes: isCount,
-  asked: { ref: optional(isText), capacityBytes: isCount, settings: settingsRules },
-  settings: settingsRules,
-  source: optional({ kind: oneOf('snapshot', 'volume'), id: isText }),
-  generation: isCount,
-  holder: optional({ ...identityRules, since: isMoment, unsaved: optional(isFlag) }),
-  last: optional(identityRules),
-  savedAt: optional(isMoment),
-  aside: optional(listOf(isText, KEPT_LIMIT)),
-  created: isMoment,
-};
 
-function faultOf(fields: Fields, key: string): Fault | undefined {
-  const { format, name, id } = fields;
-  const fault = (field: string): Fault => ({ field, value: String(JSON.stringify(fields[field])) });
-  if (format !== FORMAT) return fault('format');
-  if (typeof name !== 'string' || name === '') return fault('name');
-  const slot = slotOf(name);
-  if (typeof id !== 'string' || slotOfId(id) !== slot || key !== volumeKey(slot)) return fault('id');
-  return faultIn(fields, rules);
-}
+export const volumeRecords = recordKind<Volume>({
+  word: 'volume',
+  fact: 'volume',
+  prefix: 'volumes/',
+  limit: VOLUME_LIMIT,
+  letters: 'vol',
+  slotOf: ({ name }) => volumeSlot(name),
+  pinned: pinnedBy,
+  /** What of it has nothing to do with versions stays as it is now. */
+  putBack(now, before, next) {
+    const isOurs = now.version === next.version && now.lower === next.lower && now.generation === next.generation;
+    const { ref, base, version, lower, kept, savedAt } = before;
+    return isOurs ? { ...now, ref, base, version, lower, kept, savedAt } : undefined;
+  },
+  rules: {
+    name: isText,
+    kind: oneOf('pinned', 'workspace'),
+    dataset: isText,
+    ref: optional(isText),
+    base: isVersion,
+    version: isVersion,
+    lower: optional(isVersion),
+    kept: optional(listOf(isVersion, KEPT_LIMIT)),
+    capacityBytes: isCount,
+    asked: { ref: optional(isText), capacityBytes: isCount, settings: settingsRules },
+    settings: settingsRules,
+    source: optional({ kind: oneOf('snapshot', 'volume'), id: isText }),
+    generation: isCount,
+    holder: optional({ ...identityRules, since: isMoment, unsaved: optional(isFlag) }),
+    last: optional(identityRules),
+    savedAt: optional(isMoment),
+    aside: optional(listOf(isText, KEPT_LIMIT)),
+    created: isMoment,
+  },
+});
+
+export { volumeSlot as slotOf };
+export const { slotOfId } = volumeRecords;

@@ -1,4 +1,3 @@
-import { guardPublish } from '../dataset/collect/guard.ts';
 import type { Digest } from '../dataset/digest.ts';
 import { ConflictError, InvalidError, UnavailableError } from '../dataset/errors.ts';
 import { resolveName } from '../dataset/refs.ts';
@@ -10,19 +9,11 @@ import { keptBranch, makeBranch } from './branches.ts';
 import { type CapacityRange, fitsRange, pinnedCapacity, workspaceCapacity } from './capacity.ts';
 import type { NodeObserver } from './nodes.ts';
 import { type Source, sourceName } from './parameters.ts';
+import { newId } from './record-kind.ts';
+import type { PageRequest } from './record-store.ts';
 import { defaultSettings, SETTING_CHOICES } from './settings.ts';
-import {
-  encodeVolume,
-  isSlot,
-  newVolumeId,
-  slotOf,
-  slotOfId,
-  type Volume,
-  type VolumeKind,
-  type VolumeSource,
-  volumeKey,
-} from './volume.ts';
-import { findVolume, readSlot, readVolume, removeRecord } from './volume-store.ts';
+import { type Volume, type VolumeKind, type VolumeSource, volumeRecords, volumeSlot } from './volume.ts';
+import { readVolume, volumeStore } from './volume-store.ts';
 
 export { changeVolume, readVolume } from './volume-store.ts';
 
@@ -53,20 +44,11 @@ export type Origin =
       readonly capacityBytes?: number;
     };
 
-/** The list cannot go on from there. */
-export class PageError extends InvalidError {}
-
 export interface VolumePage {
   readonly volumes: readonly Volume[];
   /** Where the next page starts; absent on the last one. */
   readonly next?: string;
 }
-
-/** Volumes on one page where the caller sets no limit: their answer must fit in one gRPC message of 4 MiB. */
-export const PAGE_LIMIT = 2000;
-
-/** Records read at once. */
-const READERS = 16;
 
 /** How often a deletion is tried that somebody's change overtakes. */
 const ATTEMPTS = 5;
@@ -78,30 +60,20 @@ const ATTEMPTS = 5;
  * InvalidError for what does not go together; CapacityError.
  */
 export async function createVolume(repository: Repository, request: VolumeRequest): Promise<Volume> {
-  const slot = slotOf(request.name);
-  const existing = await readSlot(repository.bucket, slot);
-  if (existing !== undefined) return sameAs(existing.volume, request);
+  const store = volumeStore(repository);
+  const slot = volumeSlot(request.name);
+  const existing = await store.at(slot);
+  if (existing !== undefined) return sameAs(existing.record, request);
 
   const volume = await newVolume(repository, request);
-  try {
-    const put = () => repository.bucket.put(volumeKey(slot), encodeVolume(volume), { condition: 'absent' });
-    const undo = async () => {
-      const found = await findVolume(repository.bucket, volume.id);
-      if (found !== undefined) await removeRecord(repository, found);
-    };
-    // The record keeps the version: it must be there before a collection takes what no name leads to any more.
-    await guardPublish(repository, [{ version: volume.version }], put, { undo });
+  if (await store.add(volume)) {
     faultPoint('create.recorded');
     return volume;
-  } catch (error) {
-    if (!(error instanceof ConflictError)) throw error;
-    // Another controller recorded it between our look and our write: its record counts.
-    const first = await readSlot(repository.bucket, slot);
-    if (first !== undefined) return sameAs(first.volume, request);
-    throw new UnavailableError(`volume ${JSON.stringify(request.name)} was created and deleted meanwhile: try again`, {
-      cause: error,
-    });
   }
+  // Another controller recorded it between our look and our write: its record counts.
+  const first = await store.at(slot);
+  if (first !== undefined) return sameAs(first.record, request);
+  throw new UnavailableError(`volume ${JSON.stringify(request.name)} was created and deleted meanwhile: try again`);
 }
 
 async function newVolume(repository: Repository, request: VolumeRequest): Promise<Volume> {
@@ -122,7 +94,7 @@ async function newVolume(repository: Repository, request: VolumeRequest): Promis
       : pinnedCapacity((await readVersion(repository, version)).bytes, capacity);
   const named = ref === undefined ? {} : { ref };
   return {
-    id: newVolumeId(name),
+    id: newId(volumeSlot(name)),
     name,
     kind,
     dataset,
@@ -195,19 +167,20 @@ export async function deleteVolume(
   id: string,
   options: { readonly nodes?: Pick<NodeObserver, 'look'>; readonly discard?: (id: string) => Promise<void> } = {},
 ): Promise<{ readonly branch?: string }> {
+  const store = volumeStore(repository);
   for (let attempt = 1; ; attempt++) {
-    const found = await findVolume(repository.bucket, id);
-    if (found !== undefined) await refuseHeld(found.volume, options.nodes);
+    const found = await store.find(id);
+    if (found !== undefined) await refuseHeld(found.record, options.nodes);
     // Ids that are no volumes' may be names of something else that a node keeps.
-    if (slotOfId(id) !== undefined) await options.discard?.(id);
+    if (volumeRecords.slotOfId(id) !== undefined) await options.discard?.(id);
     faultPoint('delete.discarded');
     if (found === undefined) return {};
-    const { dataset, name, version, settings } = found.volume;
+    const { dataset, name, version, settings } = found.record;
     const branch =
       settings.retention === 'keep' ? await makeBranch(repository, dataset, keptBranch(name), version) : undefined;
     faultPoint('delete.branch-made');
     try {
-      await removeRecord(repository, found);
+      await store.remove(found);
       faultPoint('delete.record-removed');
       return branch === undefined ? {} : { branch };
     } catch (error) {
@@ -232,31 +205,10 @@ async function refuseHeld(volume: Volume, nodes: Pick<NodeObserver, 'look'> | un
   });
 }
 
-/**
- * Volumes in the order of their ids, from after `page.after` on: an earlier page's `next`, which stays valid when volumes are
- * deleted.
- * Errors: PageError where `after` is no page's end.
- */
-export async function listVolumes(
-  { bucket }: Pick<Repository, 'bucket'>,
-  page: { readonly after?: string; readonly limit?: number } = {},
-): Promise<VolumePage> {
-  const { after, limit = PAGE_LIMIT } = page;
-  if (after !== undefined && !isSlot(after))
-    throw new PageError(`no page of volumes starts at ${JSON.stringify(after)}: list from the start`);
-  const slots: string[] = [];
-  for await (const { key } of bucket.list(volumeKey(''), { after: after && volumeKey(after) })) {
-    // One more than fits tells that there is a next page.
-    if (slots.push(key.slice(volumeKey('').length)) > limit) break;
-  }
-  const shown = slots.slice(0, limit);
-  const volumes: Volume[] = [];
-  for (let i = 0; i < shown.length; i += READERS) {
-    const found = await Promise.all(shown.slice(i, i + READERS).map((slot) => readSlot(bucket, slot)));
-    // One that was deleted since the listing is not in the list.
-    volumes.push(...found.flatMap((each) => (each === undefined ? [] : [each.volume])));
-  }
-  return slots.length > limit ? { volumes, next: shown.at(-1) as string } : { volumes };
+/** Volumes in the order of their ids. Errors: PageError where `page.after` is no page's end. */
+export async function listVolumes(repository: Repository, page: PageRequest = {}): Promise<VolumePage> {
+  const { found: volumes, ...rest } = await volumeStore(repository).page(page, (volume) => volume);
+  return { volumes, ...rest };
 }
 
 function sameAs(volume: Volume, request: VolumeRequest): Volume {

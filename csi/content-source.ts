@@ -1,6 +1,6 @@
 import { contentOf, readSnapshot, type SnapshotContext, saveFirst } from '../controller/snapshots.ts';
-import { slotOf } from '../controller/volume.ts';
-import { readSlot } from '../controller/volume-store.ts';
+import { volumeSlot } from '../controller/volume.ts';
+import { volumeStore } from '../controller/volume-store.ts';
 import type { Origin } from '../controller/volumes.ts';
 import { InvalidError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
@@ -23,9 +23,9 @@ export async function originOf(
 ): Promise<Origin | undefined> {
   if (source === null) return undefined;
   const { kind, id } = idOf(source);
-  const made = await readSlot(parts.repository.bucket, slotOf(name));
+  const made = await volumeStore(parts.repository).at(volumeSlot(name));
   // It was made before: what it was made of may have changed since, or be gone.
-  if (made !== undefined) return { kind, id, dataset: made.volume.dataset, version: made.volume.base };
+  if (made !== undefined) return { kind, id, dataset: made.record.dataset, version: made.record.base };
   if (kind === 'snapshot') return await snapshotOrigin(parts.repository, id);
   await saveFirst(parts.repository, id, parts);
   return { kind, id };

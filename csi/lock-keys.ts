@@ -1,5 +1,5 @@
 import { groupRecords, groupSlot, snapshotRecords, snapshotSlot } from '../controller/snapshot.ts';
-import { slotOf, slotOfId } from '../controller/volume.ts';
+import { volumeRecords, volumeSlot } from '../controller/volume.ts';
 
 /*
  * What calls are one at a time for. A thing that has no id yet has a slot, which its name says and its id too: so its creation and its
@@ -7,12 +7,12 @@ import { slotOf, slotOfId } from '../controller/volume.ts';
  */
 
 export function volumeNamed(name: string): string {
-  return slotOf(name);
+  return volumeSlot(name);
 }
 
 /** Ids that are no volumes' of ours have a key too: an ephemeral volume's, say. */
 export function volumeKey(id: string): string {
-  return slotOfId(id) ?? id;
+  return volumeRecords.slotOfId(id) ?? id;
 }
 
 export function snapshotNamed(name: string): string {

@@ -1,7 +1,7 @@
 import { status } from '@grpc/grpc-js';
 import { describe, expect, it } from 'vitest';
 import { CapacityError } from '../controller/capacity.ts';
-import { PageError } from '../controller/volumes.ts';
+import { PageError } from '../controller/record-store.ts';
 import { ConflictError, CorruptError, InvalidError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
 import { HeldError, VolumeHeldError } from '../dataset/volume-terms.ts';
 import { PermissionError } from '../node/rights.ts';

@@ -1,6 +1,6 @@
 import { status } from '@grpc/grpc-js';
 import { CapacityError } from '../controller/capacity.ts';
-import { PageError } from '../controller/volumes.ts';
+import { PageError } from '../controller/record-store.ts';
 import { type ErrorKind, isErrno, LarderError } from '../dataset/errors.ts';
 import { VolumeHeldError } from '../dataset/volume-terms.ts';
 import { PermissionError } from '../node/rights.ts';
