@@ -1,10 +1,8 @@
-import { randomUUID } from 'node:crypto';
-import type { Answer, Ask, BarrierStep, Cut } from '../dataset/asks.ts';
-import { barrierKey } from '../dataset/asks.ts';
 import { ConflictError, InvalidError, UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
-import type { Holder } from '../dataset/volume-terms.ts';
 import { faultPoint } from '../system/fault.ts';
+import { tryCut } from './group-cut.ts';
+import type { SnapshotContext } from './holder.ts';
 import { newId } from './record-kind.ts';
 import { RecordStore } from './record-store.ts';
 import {
@@ -19,18 +17,7 @@ import {
   snapshotOf,
 } from './snapshot.ts';
 import { readSnapshotParameters } from './snapshot-parameters.ts';
-import {
-  begunRecord,
-  confirmCut,
-  isOvertaken,
-  liveHolder,
-  recorded,
-  removeSnapshot,
-  type SnapshotContext,
-  snapshotStore,
-} from './snapshots.ts';
-import type { Volume } from './volume.ts';
-import { readVolume } from './volume-store.ts';
+import { confirmCut, isOvertaken, removeSnapshot, snapshotStore } from './snapshot-store.ts';
 
 export interface GroupRequest {
   readonly name: string;
@@ -84,7 +71,7 @@ export async function createGroupSnapshot(
     if (found?.created !== undefined) return await finishGroup(repository, found);
     try {
       const group = found ?? (await begin(groups, slot, name, sources, about));
-      const cut = group && (await tryCut(repository, group, longestPause, context));
+      const cut = group && (await tryCut(repository, groups, group, longestPause, context));
       if (cut !== undefined) return await finishGroup(repository, cut);
     } catch (error) {
       if (!isOvertaken(error)) {
@@ -115,115 +102,6 @@ async function begin(
   if (!(await groups.add(group))) return undefined;
   faultPoint('group.recorded');
   return group;
-}
-
-interface Member {
-  readonly id: string;
-  readonly volume: Volume;
-  readonly holder: Holder | undefined;
-}
-
-/** One try; undefined where a volume is elsewhere by now. */
-async function tryCut(
-  repository: Repository,
-  group: GroupRecord,
-  longestPause: number,
-  context: SnapshotContext,
-): Promise<GroupRecord | undefined> {
-  const store = snapshotStore(repository);
-  const members: Member[] = [];
-  for (const [at, source] of group.sources.entries()) {
-    const volume = await readVolume(repository, source);
-    const holder = await liveHolder(volume, context.nodes);
-    if (holder?.unsaved) {
-      await context.asks.ask(holder.node, { kind: 'save-now', volume: volume.id }, context);
-      return undefined;
-    }
-    members.push({ id: group.snapshots[at] as string, volume, holder });
-  }
-  const begun = members.map(({ id, volume }) =>
-    begunRecord(id, `${group.name}/${volume.name}`, volume, group.about, group.id),
-  );
-  // From now on they keep what is to be cut, or is the content already.
-  for (const record of begun) {
-    const found = await store.find(record.id);
-    if (!(await recorded(store, found, record))) return undefined;
-  }
-  faultPoint('group.members-recorded');
-
-  const held = members.filter(({ holder }) => holder !== undefined);
-  const answers = held.length === 0 ? [] : await cutTogether(repository, held, longestPause, context);
-  if (answers === undefined) return undefined;
-  faultPoint('group.cloned');
-
-  const cuts: GroupCut[] = [];
-  for (const [at, { id, holder, volume }] of members.entries()) {
-    const answer = answers.find(({ snapshot }) => snapshot === id);
-    if (holder === undefined) cuts.push({ version: volume.version });
-    else if (answer === undefined || answer.lower !== begun[at]!.lower) return undefined;
-    else {
-      const { cut, lower, pauseMilliseconds } = answer;
-      cuts.push({ cut, lower, pauseMilliseconds, node: holder.node, instance: holder.instance });
-    }
-  }
-  const created =
-    answers
-      .map((answer) => answer.created)
-      .sort()
-      .at(-1) ?? new Date().toISOString();
-  const pauses = answers.map(({ pauseMilliseconds }) => pauseMilliseconds);
-  const pause = pauses.length > 0 && { pauseMilliseconds: Math.max(...pauses) };
-  return await groupStore(repository).change(group.id, (now) =>
-    now.created === undefined ? { ...now, created, cuts, ...pause } : undefined,
-  );
-}
-
-/** Undefined where one of the nodes does not have its volume any more. */
-async function cutTogether(
-  repository: Repository,
-  members: readonly Member[],
-  longestPause: number,
-  context: SnapshotContext,
-): Promise<readonly Cut[] | undefined> {
-  const nodes = [...new Set(members.map(({ holder }) => holder!.node))].sort();
-  const attempt = randomUUID();
-  // Where one cannot do it, the others need not wait at the barrier until they give up.
-  const failed = new AbortController();
-  const signal = context.signal === undefined ? failed.signal : AbortSignal.any([failed.signal, context.signal]);
-  const asked = nodes.map(async (node): Promise<Answer> => {
-    const of = members.filter(({ holder }) => holder!.node === node);
-    const ask: Ask = {
-      kind: 'cut-group',
-      members: of.map(({ id, volume }) => ({ snapshot: id, volume: volume.id })),
-      attempt,
-      nodes,
-      longestPause,
-    };
-    try {
-      const answer = await context.asks.ask(node, ask, { signal });
-      if (answer.kind !== 'cut') failed.abort(new Elsewhere());
-      return answer;
-    } catch (error) {
-      if (!failed.signal.aborted) failed.abort(error);
-      throw error;
-    }
-  });
-  const ends = await Promise.allSettled(asked);
-  await clearBarrier(repository, nodes, attempt);
-  if (failed.signal.aborted) {
-    if (failed.signal.reason instanceof Elsewhere) return undefined;
-    throw failed.signal.reason;
-  }
-  return ends.flatMap((end) => (end as PromiseFulfilledResult<Answer & { kind: 'cut' }>).value.cuts);
-}
-
-class Elsewhere extends Error {}
-
-async function clearBarrier(repository: Repository, nodes: readonly string[], attempt: string): Promise<void> {
-  if (nodes.length < 2) return;
-  const steps: readonly BarrierStep[] = ['ready', 'frozen'];
-  const keys = nodes.flatMap((node) => steps.map((step) => barrierKey(node, attempt, step)));
-  await Promise.all(keys.map((key) => repository.bucket.delete(key)));
 }
 
 /** Of a group that was not cut, nothing stays: nodes drop their clones when there is no record of them. */

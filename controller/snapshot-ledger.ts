@@ -4,7 +4,7 @@ import type { Repository } from '../dataset/repository.ts';
 import { faultPoint } from '../system/fault.ts';
 import type { SnapshotRecord } from './snapshot.ts';
 import { DEFAULT_AUTHOR, defaultMessage, nameVersion } from './snapshot-names.ts';
-import { snapshotStore } from './snapshots.ts';
+import { snapshotStore } from './snapshot-store.ts';
 
 /** The ledger of snapshots that a node's daemon is given (node/snapshots/ledger.ts says what each call does). */
 export function createSnapshotLedger(repository: Repository) {

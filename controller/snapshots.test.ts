@@ -13,6 +13,7 @@ import { VersionMaker } from '../test/collect/small-versions.ts';
 import { describeRepositories } from '../test/support/repositories.ts';
 import { createAsks } from './asks.ts';
 import { createGroupSnapshot, deleteGroupSnapshot, readGroupSnapshot } from './group-snapshots.ts';
+import { saveFirst } from './holder.ts';
 import { createLedger } from './ledger.ts';
 import { PageError } from './record-store.ts';
 import {
@@ -22,7 +23,6 @@ import {
   listSnapshots,
   readSnapshot,
   type SnapshotContext,
-  saveFirst,
 } from './snapshots.ts';
 import { createVolume, readVolume } from './volumes.ts';
 

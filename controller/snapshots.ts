@@ -1,25 +1,19 @@
 import type { Digest } from '../dataset/digest.ts';
-import { ConflictError, InvalidError, LarderError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
+import { ConflictError, InvalidError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
-import type { Holder } from '../dataset/volume-terms.ts';
 import { faultPoint } from '../system/fault.ts';
-import type { Asks } from './asks.ts';
-import type { NodeObserver } from './nodes.ts';
+import { liveHolder, type SnapshotContext } from './holder.ts';
 import { newId } from './record-kind.ts';
-import { type PageRequest, RecordStore, type Stored } from './record-store.ts';
-import {
-  type GroupCut,
-  type Snapshot,
-  type SnapshotAbout,
-  type SnapshotRecord,
-  snapshotOf,
-  snapshotRecords,
-  snapshotSlot,
-} from './snapshot.ts';
+import type { PageRequest, Stored } from './record-store.ts';
+import { type Snapshot, type SnapshotAbout, type SnapshotRecord, snapshotOf, snapshotSlot } from './snapshot.ts';
 import { describedVersion, nameVersion } from './snapshot-names.ts';
 import { readSnapshotParameters } from './snapshot-parameters.ts';
+import { begunRecord, confirmCut, isOvertaken, recorded, removeSnapshot, snapshotStore } from './snapshot-store.ts';
 import type { Volume } from './volume.ts';
 import { readVolume } from './volume-store.ts';
+
+export type { SnapshotContext } from './holder.ts';
+export { snapshotStore } from './snapshot-store.ts';
 
 export interface SnapshotRequest {
   readonly name: string;
@@ -31,13 +25,6 @@ export interface SnapshotRequest {
   readonly meta?: Readonly<Record<string, string>>;
 }
 
-/** What snapshots are made with. */
-export interface SnapshotContext {
-  readonly asks: Asks;
-  readonly nodes: Pick<NodeObserver, 'look'>;
-  readonly signal?: AbortSignal;
-}
-
 export interface SnapshotPage {
   readonly snapshots: readonly Snapshot[];
   /** Where the next page starts; absent on the last one. */
@@ -46,10 +33,6 @@ export interface SnapshotPage {
 
 /** How often something is tried anew that was overtaken by others. */
 const ATTEMPTS = 8;
-
-export function snapshotStore(repository: Repository): RecordStore<SnapshotRecord> {
-  return new RecordStore(repository, snapshotRecords);
-}
 
 /**
  * Makes a snapshot of a volume, or finds the one that was made under this name. Of a workspace that a node holds, the node clones it now; the
@@ -124,64 +107,8 @@ async function tryCreate(
   return snapshotOf(await confirmCut(store, id, { ...clone, node, instance }));
 }
 
-/** Writes a record in the place of what was found; undefined where somebody was faster. */
-export async function recorded(
-  store: RecordStore<SnapshotRecord>,
-  found: Stored<SnapshotRecord> | undefined,
-  record: SnapshotRecord,
-): Promise<SnapshotRecord | undefined> {
-  try {
-    if (found === undefined) return (await store.add(record)) ? record : undefined;
-    return await store.change(record.id, (now) => (now.created === undefined ? record : undefined));
-  } catch (error) {
-    // Deleted meanwhile, or its volume's version moved on and was collected.
-    if (error instanceof NotFoundError) return undefined;
-    throw error;
-  }
-}
-
-/**
- * From here on the clone is the snapshot, and its node makes its content durable. A record that names another already stays as it is.
- */
-export async function confirmCut(
-  store: RecordStore<SnapshotRecord>,
-  id: string,
-  { created, ...clone }: Extract<GroupCut, { readonly cut: string }> & { readonly created: string },
-): Promise<SnapshotRecord> {
-  return await store.change(id, (now) => (now.created === undefined ? { ...now, ...clone, created } : undefined));
-}
-
-/** A record of a snapshot that is not cut yet: it keeps what its changes are changes to. */
-export function begunRecord(
-  id: string,
-  name: string,
-  volume: Volume,
-  about: SnapshotAbout,
-  group?: string,
-): SnapshotRecord {
-  const { version, lower, kind, dataset, capacityBytes } = volume;
-  return {
-    id,
-    name,
-    source: volume.id,
-    volumeName: volume.name,
-    kind,
-    dataset,
-    version,
-    ...(lower !== undefined && { lower }),
-    capacityBytes,
-    ready: false,
-    ...(group !== undefined && { group }),
-    about,
-  };
-}
-
 /** A record of a snapshot whose content is what its volume's record tells. */
-export async function storedRecord(
-  repository: Repository,
-  volume: Volume,
-  begun: SnapshotRecord,
-): Promise<SnapshotRecord> {
+async function storedRecord(repository: Repository, volume: Volume, begun: SnapshotRecord): Promise<SnapshotRecord> {
   const { about, dataset } = begun;
   let version: Digest = volume.version;
   const isOwn = volume.kind === 'workspace' && version !== volume.base;
@@ -192,14 +119,12 @@ export async function storedRecord(
   return { ...rest, version, ready: true, created: new Date().toISOString() };
 }
 
-/** The node that a workspace's latest changes are on, if it gives signs of life. */
-export async function liveHolder(volume: Volume, nodes: Pick<NodeObserver, 'look'>): Promise<Holder | undefined> {
-  const { holder } = volume;
-  return holder !== undefined && (await nodes.look(holder)) > 0 ? holder : undefined;
-}
-
 /** That its content is on a node that is gone is worth to be said. */
-async function withOutlook(record: SnapshotRecord, snapshot: Snapshot, { nodes }: SnapshotContext): Promise<Snapshot> {
+async function withOutlook(
+  record: SnapshotRecord,
+  snapshot: Snapshot,
+  { nodes }: Pick<SnapshotContext, 'nodes'>,
+): Promise<Snapshot> {
   const { ready, node, instance, failure } = record;
   if (ready || failure !== undefined || node === undefined || instance === undefined) return snapshot;
   if ((await nodes.look({ node, instance })) > 0) return snapshot;
@@ -217,12 +142,20 @@ function refuseOther(record: SnapshotRecord, { name, source }: SnapshotRequest):
   );
 }
 
-/** Errors: NotFoundError. */
-export async function readSnapshot(repository: Repository, id: string): Promise<Snapshot> {
+/**
+ * @param context where it is to be told also that the node is gone that has the snapshot's content
+ * Errors: NotFoundError.
+ */
+export async function readSnapshot(
+  repository: Repository,
+  id: string,
+  context?: Pick<SnapshotContext, 'nodes'>,
+): Promise<Snapshot> {
   const store = snapshotStore(repository);
-  const snapshot = snapshotOf(await store.read(id));
+  const record = await store.read(id);
+  const snapshot = snapshotOf(record);
   if (snapshot === undefined) throw store.none(id);
-  return snapshot;
+  return context === undefined ? snapshot : await withOutlook(record, snapshot, context);
 }
 
 /**
@@ -238,20 +171,6 @@ export async function deleteSnapshot(repository: Repository, id: string): Promis
       { facts: { snapshot: id, group: found.record.group } },
     );
   await removeSnapshot(store, id);
-}
-
-export async function removeSnapshot(store: RecordStore<SnapshotRecord>, id: string): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    const found = await store.find(id);
-    if (found === undefined) return;
-    try {
-      await store.remove(found);
-      faultPoint('snapshot.record-removed');
-      return;
-    } catch (error) {
-      if (!(error instanceof ConflictError) || attempt >= ATTEMPTS) throw error;
-    }
-  }
 }
 
 /**
@@ -274,25 +193,6 @@ export async function listSnapshots(
   return { snapshots, ...rest };
 }
 
-/**
- * Saves a workspace that a live node holds, so that its record has what was written up to now: before it is cloned.
- * @returns the record as it is afterwards
- * Errors: NotFoundError; UnavailableError where the node does not answer in time.
- */
-export async function saveFirst(repository: Repository, id: string, context: SnapshotContext): Promise<Volume> {
-  for (let attempt = 1; ; attempt++) {
-    const volume = await readVolume(repository, id);
-    const holder = await liveHolder(volume, context.nodes);
-    if (holder === undefined) return volume;
-    const answer = await context.asks.ask(holder.node, { kind: 'save-now', volume: id }, context);
-    if (answer.kind === 'saved') return await readVolume(repository, id);
-    if (attempt >= ATTEMPTS)
-      throw new UnavailableError(`volume ${JSON.stringify(id)} goes from node to node all the time: try again`, {
-        facts: { volume: id },
-      });
-  }
-}
-
 /** Errors: UnavailableError where its content is not in the repository yet. */
 export function contentOf(snapshot: Snapshot): { readonly dataset: string; readonly version: Digest } {
   const { id, dataset, version, failure } = snapshot;
@@ -301,9 +201,4 @@ export function contentOf(snapshot: Snapshot): { readonly dataset: string; reado
     `snapshot ${JSON.stringify(id)} is not ready: ${failure ?? `node ${snapshot.node} is still sending its content to the repository, try again later`}`,
     { facts: { snapshot: id } },
   );
-}
-
-/** Whether a version that was to be kept is gone. */
-export function isOvertaken(error: unknown): boolean {
-  return error instanceof LarderError && error.kind === 'not-found' && error.facts.version !== undefined;
 }

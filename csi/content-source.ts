@@ -1,4 +1,5 @@
-import { contentOf, readSnapshot, type SnapshotContext, saveFirst } from '../controller/snapshots.ts';
+import { type SnapshotContext, saveFirst } from '../controller/holder.ts';
+import { contentOf, readSnapshot } from '../controller/snapshots.ts';
 import { volumeSlot } from '../controller/volume.ts';
 import { volumeStore } from '../controller/volume-store.ts';
 import type { Origin } from '../controller/volumes.ts';
