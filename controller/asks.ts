@@ -33,6 +33,8 @@ export interface AsksOptions {
 
 /** How long an answer is waited for, in milliseconds: a node looks each second, and copies what it cannot reflink. */
 const PATIENCE: Readonly<Record<Ask['kind'], number>> = { cut: 60_000, 'cut-group': 90_000, 'save-now': 90_000 };
+/** How long it is tried to take back what nobody waits for any more, in milliseconds. */
+const FORGET_PATIENCE = 2_000;
 /** Between two looks, in milliseconds: first, and at most. */
 const FIRST_LOOK = 50;
 const LONGEST_LOOK = 500;
@@ -71,9 +73,9 @@ export function createAsks({ repository: { bucket }, local, patience }: AsksOpti
     }
   };
 
-  const forget = async (key: string, etag: string | undefined) => {
+  const forget = async (key: string, etag: string | undefined, signal?: AbortSignal) => {
     try {
-      await bucket.delete(key, etag === undefined ? {} : { ifMatch: etag });
+      await bucket.delete(key, { ...(etag !== undefined && { ifMatch: etag }), ...(signal && { signal }) });
     } catch (error) {
       if (!(error instanceof ConflictError)) throw error;
     }
@@ -91,7 +93,9 @@ export function createAsks({ repository: { bucket }, local, patience }: AsksOpti
       } catch (error) {
         if (!signal.aborted) throw error;
         // A node that comes back must not do what nobody waits for.
-        await forget(asksPrefix(node) + idOf(ask), undefined).catch(() => undefined);
+        await forget(asksPrefix(node) + idOf(ask), undefined, AbortSignal.timeout(FORGET_PATIENCE)).catch(
+          () => undefined,
+        );
         options.signal?.throwIfAborted();
         throw new UnavailableError(
           `node ${node} did not answer within ${Math.round(wait / 1000)} s: see whether its daemon runs ('larder status' there), and try again`,

@@ -32,6 +32,13 @@ describe('the health of a volume', () => {
     });
   });
 
+  it('is no longer than a thousand of them fit in one answer', () => {
+    const problem = { reason: 'changes-set-aside', message: 'birds@aside/x, '.repeat(500) } as const;
+    const ill = { summary: 'a workspace', problems: [problem] };
+    expect(recordCondition(ill).message).toHaveLength(1000);
+    expect(recordHealth(ID, ill).healthStatuses[0]?.message).toHaveLength(1000);
+  });
+
   it('is that it cannot be reached only where its mount is gone', () => {
     const statuses = (['not-mounted', 'not-saved', 'fenced', 'unavailable'] as const).map(
       (reason) => nodeHealth(ID, { abnormal: true, reason, message: 'm' }).healthStatuses[0]?.status,

@@ -3,6 +3,10 @@ import type { Check } from '../node/health.ts';
 import type { ConditionReason, VolumeCondition } from '../node/service-types.ts';
 import type { StorageHealthEntry, VolumeHealthEntry, VolumeHealthMessage } from './messages/health.ts';
 import type { VolumeConditionMessage } from './messages/volume.ts';
+import { shortened } from './text.ts';
+
+/** Of one message, in characters: a page of volumes' must fit in one answer (controller/record-store.ts). */
+const MESSAGE_LIMIT = 1000;
 
 type Health = Pick<VolumeHealthEntry, 'status' | 'reason'>;
 
@@ -36,12 +40,18 @@ const byCheck: Readonly<Record<string, StorageHealth>> = {
 export function recordCondition({ summary, problems }: RecordCondition): VolumeConditionMessage {
   const [first] = problems;
   if (first === undefined) return { abnormal: false, message: summary };
-  return { abnormal: true, message: [...problems.map(({ message }) => message), summary].join('. ') };
+  return {
+    abnormal: true,
+    message: shortened([...problems.map(({ message }) => message), summary].join('. '), MESSAGE_LIMIT),
+  };
 }
 
 /** The same in those of CSI 1.13. */
 export function recordHealth(volumeId: string, { problems }: RecordCondition): VolumeHealthMessage {
-  const healthStatuses = problems.map(({ reason, message }) => ({ ...byProblem[reason], message }));
+  const healthStatuses = problems.map(({ reason, message }) => ({
+    ...byProblem[reason],
+    message: shortened(message, MESSAGE_LIMIT),
+  }));
   return { volumeId, healthStatuses };
 }
 

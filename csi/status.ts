@@ -7,6 +7,7 @@ import { PermissionError } from '../node/rights.ts';
 import { InUseError } from '../node/service-types.ts';
 import { CapabilityError } from './access.ts';
 import { PendingError, PreconditionError } from './errors.ts';
+import { shortened } from './text.ts';
 
 /** The status that answers a failed call. */
 export interface CallStatus {
@@ -33,13 +34,13 @@ const making: ReadonlySet<string> = new Set([
 /** Calls by which a node is to use a volume: that it cannot be used so is no fault of the request as such. */
 const using: ReadonlySet<string> = new Set(['NodeStageVolume', 'NodePublishVolume']);
 
-/** A status travels in a header, and headers have a limit; in characters. What is no Unicode cannot be put into one. */
+/** A status travels in a header, and headers have a limit; in characters. */
 const DETAILS_LIMIT = 2000;
 
 /** The one map from what went wrong to a gRPC status. `method` is the call's name, such as `CreateVolume`. */
 export function statusOf(error: unknown, method: string): CallStatus {
   const message = error instanceof Error ? error.message : String(error);
-  return { code: codeOf(error, method), details: message.slice(0, DETAILS_LIMIT).toWellFormed() };
+  return { code: codeOf(error, method), details: shortened(message, DETAILS_LIMIT) };
 }
 
 function codeOf(error: unknown, method: string): status {

@@ -48,7 +48,8 @@ const NOTE = '.cut';
  */
 export function openKeptClones(directory: string): KeptClones {
   const kept = new Map<string, KeptClone>();
-  const stemOf = (volume: string, snapshot: string) => `${encodeURIComponent(volume)}.xfs.${snapshot}`;
+  const stemOf = (volume: string, snapshot: string) =>
+    `${encodeURIComponent(volume)}.xfs.${encodeURIComponent(snapshot)}`;
   const names = readdirSync(directory);
   const clones = new Set(names.filter((name) => name.endsWith(CLONE)));
   for (const name of names) {
