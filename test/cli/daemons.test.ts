@@ -29,7 +29,9 @@ describe('the controller', () => {
     const client = connectCsi(socket);
     expect(await client.call('Probe')).toEqual({ ready: { value: true } });
     const { capabilities } = (await client.call('GetPluginCapabilities')) as { capabilities: unknown[] };
-    expect(capabilities).toHaveLength(1);
+    expect(capabilities).toContainEqual(
+      expect.objectContaining({ service: expect.objectContaining({ type: 'CONTROLLER_SERVICE' }) }),
+    );
     client.close();
     kill('SIGTERM');
     expect(await ended).toMatchObject({ status: 0, stdout: '' });
