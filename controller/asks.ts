@@ -1,17 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  type Answer,
-  ASK_LIMIT,
-  type Ask,
-  type AskRecord,
-  asksPrefix,
-  bellKey,
-  decodeAsk,
-  encodeAsk,
-} from '../dataset/asks.ts';
-import { readObject } from '../dataset/bucket/read-object.ts';
-import { ConflictError, errorOfKind, NotFoundError, UnavailableError } from '../dataset/errors.ts';
+import { type Answer, type Ask, type AskRecord, asksPrefix, bellKey, encodeAsk, readAsk } from '../dataset/asks.ts';
+import { ConflictError, errorOfKind, UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
 
 /** Asks nodes to do something. */
@@ -40,17 +30,6 @@ const FIRST_LOOK = 50;
 const LONGEST_LOOK = 500;
 
 export function createAsks({ repository: { bucket }, local, patience }: AsksOptions): Asks {
-  /** The record as it is now; undefined where somebody else took its answer. */
-  const look = async (key: string, signal: AbortSignal) => {
-    try {
-      const { bytes, etag } = await readObject(bucket, key, ASK_LIMIT, { signal });
-      return { record: decodeAsk(bytes, key), etag };
-    } catch (error) {
-      if (error instanceof NotFoundError) return undefined;
-      throw error;
-    }
-  };
-
   const answerOf = async (node: string, ask: Ask, signal: AbortSignal): Promise<Answer> => {
     const key = asksPrefix(node) + idOf(ask);
     for (;;) {
@@ -63,7 +42,8 @@ export function createAsks({ repository: { bucket }, local, patience }: AsksOpti
       await bucket.put(bellKey(node), Buffer.from(`${randomUUID()}\n`), { signal });
       for (let pause = FIRST_LOOK; ; pause = Math.min(pause * 1.5, LONGEST_LOOK)) {
         await sleep(pause, undefined, { signal });
-        const found = await look(key, signal);
+        const found = await readAsk(bucket, key, signal);
+        // Somebody else took its answer: it is asked anew.
         if (found === undefined) break;
         const { answer, error } = found.record;
         if (answer === undefined && error === undefined) continue;

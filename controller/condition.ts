@@ -1,5 +1,5 @@
 import { shortId } from '../dataset/digest.ts';
-import { NotFoundError } from '../dataset/errors.ts';
+import { InvalidError, NotFoundError } from '../dataset/errors.ts';
 import { readBranch, resolveName } from '../dataset/refs.ts';
 import type { Repository } from '../dataset/repository.ts';
 import type { NodeObserver } from './nodes.ts';
@@ -76,7 +76,8 @@ async function referenceGone(repository: Repository, volume: Volume): Promise<Pr
     await resolveName(repository, name);
     return undefined;
   } catch (error) {
-    if (!(error instanceof NotFoundError)) throw error;
+    // Where the branch is gone, its name may be the beginning of several versions.
+    if (!(error instanceof NotFoundError || error instanceof InvalidError)) throw error;
     const message =
       `it follows ${name}, which is gone: pods that run keep version ${shortId(version)}, and no node can stage it anew; ` +
       'make the branch again, or modify the parameter "version" or "follow"';

@@ -15,7 +15,7 @@ export function faultOf(volume: Volume, request: ValidateVolumeCapabilitiesReque
     checkParameters(volume, request.parameters);
     const context = contextOf(volume);
     for (const [key, value] of Object.entries(request.volumeContext)) {
-      if (key in context && context[key] !== value)
+      if (Object.hasOwn(context, key) && context[key] !== value)
         throw new InvalidError(`the volume's ${key} is ${context[key]}, not ${value}`);
     }
     return undefined;

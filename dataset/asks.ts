@@ -1,5 +1,14 @@
+import type { Bucket } from './bucket/bucket.ts';
+import { readObject } from './bucket/read-object.ts';
 import type { Digest } from './digest.ts';
-import { CorruptError, type ErrorFacts, type ErrorKind, InvalidError, type LarderError } from './errors.ts';
+import {
+  CorruptError,
+  type ErrorFacts,
+  type ErrorKind,
+  InvalidError,
+  type LarderError,
+  NotFoundError,
+} from './errors.ts';
 import { canonicalJson, type Json, parseCanonicalJson } from './format/canonical-json.ts';
 import { escapeName } from './names.ts';
 
@@ -68,7 +77,7 @@ export interface AskRecord {
 }
 
 /** The longest of these objects, in bytes. */
-export const ASK_LIMIT = 256 * 1024;
+const ASK_LIMIT = 256 * 1024;
 
 /** Errors: InvalidError where a node cannot be called so. */
 function nodePrefix(node: string): string {
@@ -100,12 +109,27 @@ export function encodeAsk(record: AskRecord): Buffer {
 }
 
 /** Errors: CorruptError. */
-export function decodeAsk(bytes: Buffer, key: string): AskRecord {
+function decodeAsk(bytes: Buffer, key: string): AskRecord {
   const { format, ask, answer, error } = parseCanonicalJson(key, bytes);
   const kind = (ask as { kind?: Json } | undefined)?.kind;
   if (format !== 1 || typeof kind !== 'string')
     throw new CorruptError(`${key} is damaged: it asks nothing`, { facts: { object: key } });
   return { ask, answer, error } as unknown as AskRecord;
+}
+
+/** What is asked under a key, and what was answered; undefined where nobody asks or waits any more. Errors: CorruptError. */
+export async function readAsk(
+  bucket: Bucket,
+  key: string,
+  signal: AbortSignal,
+): Promise<{ readonly record: AskRecord; readonly etag: string } | undefined> {
+  try {
+    const { bytes, etag } = await readObject(bucket, key, ASK_LIMIT, { signal });
+    return { record: decodeAsk(bytes, key), etag };
+  } catch (error) {
+    if (error instanceof NotFoundError) return undefined;
+    throw error;
+  }
 }
 
 /** An error as an answer has it. */

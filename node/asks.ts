@@ -1,18 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type Answer,
-  ASK_LIMIT,
   type Ask,
   type AskRecord,
   asksPrefix,
   barrierPrefix,
   bellKey,
-  decodeAsk,
   encodeAsk,
   errorOfAnswer,
+  readAsk,
 } from '../dataset/asks.ts';
 import type { Bucket } from '../dataset/bucket/bucket.ts';
-import { readObject } from '../dataset/bucket/read-object.ts';
 import { ConflictError, LarderError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
 import type { Logger } from './log.ts';
 
@@ -137,20 +135,6 @@ export function serveAsks(parts: AsksParts): AsyncDisposable {
       await Promise.all(answering);
     },
   };
-}
-
-async function readAsk(
-  bucket: Bucket,
-  key: string,
-  signal: AbortSignal,
-): Promise<{ readonly record: AskRecord; readonly etag: string } | undefined> {
-  try {
-    const { bytes, etag } = await readObject(bucket, key, ASK_LIMIT, { signal });
-    return { record: decodeAsk(bytes, key), etag };
-  } catch (error) {
-    if (error instanceof NotFoundError) return undefined;
-    throw error;
-  }
 }
 
 /** What it came to, as an answer tells it. */

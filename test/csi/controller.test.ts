@@ -318,8 +318,10 @@ describe('the capabilities of a volume', () => {
     client.call('ValidateVolumeCapabilities', { volumeId, volumeCapabilities: [writer], ...changes });
 
   it('are confirmed where it has them', async () => {
-    const { confirmed } = await validate({ volumeContext: context, parameters: { dataset: 'birds' } });
-    expect(confirmed).toMatchObject({ volumeContext: context, parameters: { dataset: 'birds' } });
+    // Of keys that it does not have, whatever they are called, nothing is asked.
+    const volumeContext = { ...context, valueOf: 'x' };
+    const { confirmed } = await validate({ volumeContext, parameters: { dataset: 'birds' } });
+    expect(confirmed).toMatchObject({ volumeContext, parameters: { dataset: 'birds' } });
     expect(confirmed.volumeCapabilities).toMatchObject([{ accessMode: { mode: 'SINGLE_NODE_WRITER' } }]);
   });
 
