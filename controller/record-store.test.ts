@@ -37,6 +37,17 @@ describe('a list of records', () => {
     }
   });
 
+  it('is not read to its end when nobody waits for it any more', async () => {
+    const reader = new AbortController();
+    let seen = 0;
+    const look = () => {
+      if (++seen === 10) reader.abort(new Error('the caller has given up'));
+      return undefined;
+    };
+    await expect(store.page({ signal: reader.signal }, look)).rejects.toThrow();
+    expect(seen).toBeLessThan(PAGE_LIMIT);
+  });
+
   it('has no page that begins where none ended', async () => {
     await expect(store.page({ after: 'group-x' }, ({ name }) => name)).rejects.toBeInstanceOf(PageError);
   });

@@ -26,6 +26,7 @@ export interface PageRequest {
   readonly after?: string;
   /** PAGE_LIMIT if not said, and at most. */
   readonly limit?: number;
+  readonly signal?: AbortSignal;
 }
 
 /** The list cannot go on from there. */
@@ -213,14 +214,17 @@ export class RecordStore<T extends { readonly id: string }> {
    * Errors: PageError where `after` is no page's end.
    */
   async page<R>(
-    { after, limit = PAGE_LIMIT }: PageRequest,
+    { after, limit = PAGE_LIMIT, signal }: PageRequest,
     look: (record: T) => R | undefined,
   ): Promise<{ readonly found: readonly R[]; readonly next?: string }> {
     if (after !== undefined && !this.#kind.isSlot(after))
       throw new PageError(`no page of ${this.#kind.word}s starts at ${JSON.stringify(after)}: list from the start`);
     const found: R[] = [];
     let last: string | undefined;
-    for await (const { record, slot } of this.all({ ...(after !== undefined && { after }) })) {
+    for await (const { record, slot } of this.all({
+      ...(after !== undefined && { after }),
+      ...(signal && { signal }),
+    })) {
       const seen = look(record);
       if (seen === undefined) continue;
       // One more than fits tells that there is a next page.

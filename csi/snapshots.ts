@@ -48,12 +48,13 @@ export function createSnapshotCalls({ repository, lock, asks, nodes }: Controlle
       return { snapshot: snapshotMessage(await readSnapshot(repository, id)) };
     },
 
-    async ListSnapshots(request) {
+    async ListSnapshots(request, signal) {
       const { snapshotId, sourceVolumeId } = request;
       const { snapshots, next = '' } = await listSnapshots(repository, {
         ...(snapshotId !== '' && { id: snapshotId }),
         ...(sourceVolumeId !== '' && { source: sourceVolumeId }),
         ...pageOf(request),
+        signal,
       });
       return { entries: snapshots.map((each) => ({ snapshot: snapshotMessage(each) })), nextToken: next };
     },

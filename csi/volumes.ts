@@ -83,10 +83,13 @@ export function createVolumeCalls(parts: ControllerParts): VolumeCalls {
   const healthOf = async (volume: Volume): Promise<VolumeHealthMessage> =>
     recordHealth(volume.id, await conditionOf(repository, volume, nodes));
   /** A page of volumes, each as `look` sees it. */
-  const page = async <T>(request: ListVolumesRequest, look: (volume: Volume) => Promise<T>) => {
-    const { volumes, next = '' } = await listVolumes(repository, pageOf(request));
+  const page = async <T>(request: ListVolumesRequest, signal: AbortSignal, look: (volume: Volume) => Promise<T>) => {
+    const { volumes, next = '' } = await listVolumes(repository, { ...pageOf(request), signal });
     const entries: T[] = [];
-    for await (const entry of mapAhead(volumes, LOOKED_AHEAD, look)) entries.push(entry);
+    for await (const entry of mapAhead(volumes, LOOKED_AHEAD, look)) {
+      signal.throwIfAborted();
+      entries.push(entry);
+    }
     return { entries, nextToken: next };
   };
 
@@ -110,7 +113,7 @@ export function createVolumeCalls(parts: ControllerParts): VolumeCalls {
       return {};
     },
 
-    ListVolumes: (request) => page(request, entryOf),
+    ListVolumes: (request, signal) => page(request, signal, entryOf),
 
     async ControllerGetVolume(request) {
       const id = requiredName(request.volumeId, 'volume_id');
@@ -122,8 +125,8 @@ export function createVolumeCalls(parts: ControllerParts): VolumeCalls {
       return { volumeHealth: await healthOf(await readVolume(repository, id)) };
     },
 
-    async ControllerListVolumeHealth(request) {
-      const { entries, nextToken } = await page(request, healthOf);
+    async ControllerListVolumeHealth(request, signal) {
+      const { entries, nextToken } = await page(request, signal, healthOf);
       return { entries: entries.filter(({ healthStatuses }) => healthStatuses.length > 0), nextToken };
     },
 
