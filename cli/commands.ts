@@ -36,6 +36,7 @@ export const COMMANDS: Readonly<Record<string, Readonly<Record<string, () => Pro
     mount: async () => (await import('./commands/mount.ts')).addMount,
     unmount: async () => (await import('./commands/unmount.ts')).addUnmount,
     snapshot: async () => (await import('./commands/snapshot.ts')).addSnapshot,
+    volume: async () => (await import('./commands/volume.ts')).addVolume,
     status: async () => (await import('./commands/status.ts')).addStatus,
   },
   "The node's cache:": {

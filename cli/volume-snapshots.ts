@@ -3,8 +3,6 @@ import { createAsks } from '../controller/asks.ts';
 import { createNodeObserver } from '../controller/nodes.ts';
 import { type Snapshot, snapshotOf, snapshotRecords, snapshotSlot } from '../controller/snapshot.ts';
 import { listSnapshots, readSnapshot, type SnapshotContext, snapshotStore } from '../controller/snapshots.ts';
-import { slotOf, slotOfId, type Volume } from '../controller/volume.ts';
-import { noVolume, readSlot, readVolume } from '../controller/volume-store.ts';
 import { shortId } from '../dataset/digest.ts';
 import { InvalidError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
@@ -20,28 +18,6 @@ export function snapshotContext(repository: Repository, { signal }: Session): Sn
 /** Whether a text can only be a snapshot of a volume, and no NAME@TAG. */
 export function isSnapshotId(text: string): boolean {
   return text.startsWith('snap-') && !text.includes('@');
-}
-
-/** The volume with this id, or that was created by this name: what a cluster calls its persistent volume. Undefined where there is none. */
-export async function findVolume(repository: Repository, text: string): Promise<Volume | undefined> {
-  try {
-    if (slotOfId(text) !== undefined) return await readVolume(repository, text);
-    return (await readSlot(repository.bucket, slotOf(text)))?.volume;
-  } catch (error) {
-    if (error instanceof NotFoundError) return undefined;
-    throw error;
-  }
-}
-
-/** Errors: NotFoundError. */
-export async function requireVolume(repository: Repository, text: string): Promise<Volume> {
-  const volume = await findVolume(repository, text);
-  if (volume !== undefined) return volume;
-  if (slotOfId(text) !== undefined) throw noVolume(text);
-  throw new NotFoundError(
-    `there is no volume '${text}' in ${repository.location}: give a volume's id or name, which is the persistent volume's, or the directory of a workspace (/dir or ./dir)`,
-    { facts: { volume: text } },
-  );
 }
 
 /**

@@ -7,7 +7,7 @@ import { describeRepositories } from '../test/support/repositories.ts';
 import { freeRoom } from './free-room.ts';
 import { startHeartbeat } from './heartbeat.ts';
 import { decodeHeartbeat, encodeHeartbeat, heartbeatKey, type NodeFacts, nodeOfKey } from './heartbeat-record.ts';
-import { createNodeObserver } from './nodes.ts';
+import { createNodeObserver, isAlive } from './nodes.ts';
 
 const A: NodeIdentity = { node: 'node-a.example', instance: 'ia' };
 
@@ -50,6 +50,16 @@ describeRepositories('nodes', (make) => {
     };
     return { heartbeat, beat, errors };
   }
+
+  it('are told from lost ones by who has just begun to look, as soon as they give a sign of life, and when they are given up', async () => {
+    const watch = (...left: number[]) => isAlive({ look: async () => left.shift() as number }, A, { interval: 1 });
+    expect(await watch(40_000, 40_000)).toBe(true);
+    expect(await watch(40_000, 38_900, 37_800, 40_000)).toBe(true);
+    expect(await watch(40_000, 20_000, 1_000, 0)).toBe(false);
+    expect(await watch(0)).toBe(false);
+    const ended = new Error('the end');
+    await expect(isAlive({ look: async () => 1 }, A, { signal: AbortSignal.abort(ended) })).rejects.toThrow();
+  });
 
   it('are alive while they give signs of life, and for 40 s after the last one', async () => {
     const node = await startNode();

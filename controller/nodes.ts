@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { readObject } from '../dataset/bucket/read-object.ts';
 import { NotFoundError } from '../dataset/errors.ts';
 import { mapAhead } from '../dataset/map-ahead.ts';
@@ -22,6 +23,8 @@ const FRESH = 1_000;
  */
 const LONGEST_STEP = 20_000;
 const NODES_AHEAD = 16;
+/** Between two looks of those who watch a node, in milliseconds: more than what counts as fresh. */
+const WATCH_INTERVAL = 1_100;
 
 /** Tells whether nodes are alive, by their heartbeats and this process's own monotonic clock: no clock of another machine is trusted. */
 export interface NodeObserver {
@@ -121,4 +124,24 @@ export function createNodeObserver(options: ObserverOptions): NodeObserver {
       return found;
     },
   };
+}
+
+/**
+ * Watches a node until it is sure whether it lives: it gives a sign of life meanwhile, or is given up. For who has not watched it before, and
+ * cannot tell by one look. Lasts for one interval of its heartbeats, or for the window.
+ * Errors: UnavailableError where the repository cannot be asked; the signal's reason.
+ */
+export async function isAlive(
+  nodes: Pick<NodeObserver, 'look'>,
+  node: NodeIdentity,
+  { signal, interval = WATCH_INTERVAL }: { readonly signal?: AbortSignal; readonly interval?: number } = {},
+): Promise<boolean> {
+  for (let before = await nodes.look(node); before > 0; ) {
+    await sleep(interval, undefined, { signal });
+    const now = await nodes.look(node);
+    // Without a new one there would be less left.
+    if (now >= before && now > 0) return true;
+    before = now;
+  }
+  return false;
 }

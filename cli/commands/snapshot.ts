@@ -19,17 +19,16 @@ import { withNode } from '../node.ts';
 import type { Session, Start } from '../session.ts';
 import {
   aboutSnapshot,
-  findVolume,
   isSnapshotId,
   printSnapshots,
   requireSnapshot,
-  requireVolume,
   snapshotContext,
   snapshotDocument,
   snapshotsOf,
   stateOf,
   untilReady,
 } from '../volume-snapshots.ts';
+import { findVolume, requireVolume } from '../volumes.ts';
 import { ensureDirectory } from './mount.ts';
 
 /** Snapshots that nobody named are tags that begin so. */
@@ -134,7 +133,8 @@ async function createOfVolumes(session: Session, what: readonly string[], option
   const meta = options.meta && parseMeta(options.meta);
   const repository = await session.openRepository();
   const sources: string[] = [];
-  for (const each of what) sources.push((await requireVolume(repository, each)).id);
+  for (const each of what)
+    sources.push((await requireVolume(repository, each, ', or the directory of a workspace (/dir or ./dir)')).id);
   const words = Object.entries({ message, tag, branch }).filter(([, value]) => value !== undefined);
   const parameters: Record<string, string> = { ...Object.fromEntries(words), author };
   const context = snapshotContext(repository, session);
