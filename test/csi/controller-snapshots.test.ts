@@ -1,6 +1,10 @@
 import { status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startHeartbeat } from '../../controller/heartbeat.ts';
+import { createLedger } from '../../controller/ledger.ts';
 import { readVolume } from '../../controller/volumes.ts';
+import { asksPrefix } from '../../dataset/asks.ts';
+import { collect } from '../support/collect.ts';
 import { mountCapability } from './client.ts';
 import { type ControllerServer, startController } from './controller-server.ts';
 
@@ -111,6 +115,28 @@ describe('a snapshot of a volume that no node has', () => {
       await call('DeleteSnapshot', { snapshotId });
     expect(await fail('DeleteSnapshot')).toMatchObject({ code: status.INVALID_ARGUMENT });
     expect(await fail('GetSnapshot')).toMatchObject({ code: status.INVALID_ARGUMENT });
+  });
+});
+
+describe('a snapshot of a volume whose node does not answer', () => {
+  it('is not waited for, nor kept from being asked for again, when its caller has given up', async () => {
+    const { repository } = server;
+    const node = { node: 'silent', instance: 'i' };
+    const heart = startHeartbeat({ repository, node, facts: () => ({ freeBytes: GIB }), onError: () => {} });
+    await heart.beating;
+    const source = await create('held');
+    await createLedger({ repository, nodes: { look: async () => 0 } }).take(source, node);
+    const asked = () => collect(repository.bucket.list(asksPrefix('silent')));
+    for (let i = 0; i < 2; i++) {
+      const request = { name: 'not cut', sourceVolumeId: source };
+      const failed = server.client.fail('CreateSnapshot', request, { deadline: Date.now() + 1_500 });
+      await expect.poll(asked).toHaveLength(1);
+      expect((await failed).code).toBe(status.DEADLINE_EXCEEDED);
+      await expect.poll(asked).toEqual([]);
+      await expect.poll(() => server.records.at(-1)).toMatchObject({ snapshot: 'not cut', code: 'CANCELLED' });
+    }
+    await heart.stop({ remove: true });
+    await remove(source);
   });
 });
 
