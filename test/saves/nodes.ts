@@ -51,12 +51,19 @@ export interface TestNode {
   reboot(): Promise<void>;
 }
 
-export async function createNodes(options: { readonly cache?: string } = {}): Promise<Nodes> {
+export interface NodesOptions {
+  /** Where nodes have their caches, if not in the test's own directory. */
+  readonly cache?: string;
+  /** Of the repository, which is made there; if not a directory of the test's own. */
+  readonly location?: string;
+}
+
+export async function createNodes(options: NodesOptions = {}): Promise<Nodes> {
   const directory = mkdtempSync(join(tmpdir(), 'larder-saves-'));
   const { LARDER_STATE } = process.env;
   process.env.LARDER_STATE = join(directory, 'state');
-  const location = join(directory, 'repository');
-  mkdirSync(location);
+  const { location = join(directory, 'repository') } = options;
+  if (options.location === undefined) mkdirSync(location);
   const repository = await initRepository(location);
   const source = join(directory, 'source');
   mkdirSync(join(source, 'folder'), { recursive: true });
