@@ -44,17 +44,17 @@ const LOOK_INTERVAL = 300;
 
 /**
  * Waits until a snapshot's content is in the repository.
- * Errors: UnavailableError where its node says that it cannot bring it now; it goes on trying.
+ * Errors: UnavailableError where its node says that it cannot bring it now, or is gone; it goes on trying, or when it comes back.
  */
-export async function untilReady(repository: Repository, id: string, signal: AbortSignal): Promise<Snapshot> {
+export async function untilReady(repository: Repository, id: string, context: SnapshotContext): Promise<Snapshot> {
   for (;;) {
-    const snapshot = await readSnapshot(repository, id);
+    const snapshot = await readSnapshot(repository, id, context);
     if (snapshot.ready) return snapshot;
     if (snapshot.failure !== undefined)
       throw new UnavailableError(`snapshot ${id} is cut, and not in the repository yet: ${snapshot.failure}`, {
         facts: { snapshot: id },
       });
-    await sleep(LOOK_INTERVAL, undefined, { signal });
+    await sleep(LOOK_INTERVAL, undefined, { signal: context.signal });
   }
 }
 

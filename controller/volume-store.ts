@@ -1,4 +1,3 @@
-import type { NotFoundError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { type ChangeOptions, RecordStore } from './record-store.ts';
 import { type Volume, volumeRecords } from './volume.ts';
@@ -20,13 +19,4 @@ export async function changeVolume(
   options: ChangeOptions = {},
 ): Promise<Volume> {
   return await volumeStore(repository).change(id, change, options);
-}
-
-export async function readSlot(bucket: Repository['bucket'], slot: string): Promise<{ volume: Volume } | undefined> {
-  const found = await new RecordStore({ bucket } as Repository, volumeRecords).at(slot);
-  return found && { volume: found.record };
-}
-
-export function noVolume(id: string): NotFoundError {
-  return new RecordStore({} as Repository, volumeRecords).none(id);
 }

@@ -136,6 +136,3 @@ export const volumeRecords = recordKind<Volume>({
     created: isMoment,
   },
 });
-
-export { volumeSlot as slotOf };
-export const { slotOfId } = volumeRecords;

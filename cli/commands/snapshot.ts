@@ -128,7 +128,7 @@ async function createOfDirectory(session: Session, dir: string, options: CreateO
 }
 
 async function createOfVolumes(session: Session, what: readonly string[], options: CreateOptions): Promise<void> {
-  const { output, environment, signal } = session;
+  const { output, environment } = session;
   const { message, author = environment.author, tag, branch, name = timedName() } = options;
   const meta = options.meta && parseMeta(options.meta);
   const repository = await session.openRepository();
@@ -143,7 +143,7 @@ async function createOfVolumes(session: Session, what: readonly string[], option
     const group = await createGroupSnapshot(repository, { name, sources, parameters }, context);
     const snapshots: Snapshot[] = [];
     for (const each of group.snapshots)
-      snapshots.push(options.wait ? await untilReady(repository, each.id, signal) : each);
+      snapshots.push(options.wait ? await untilReady(repository, each.id, context) : each);
     output.document({ group: group.id, name, created: group.created, pauseMilliseconds: group.pauseMilliseconds });
     output.line(group.id);
     if (group.pauseMilliseconds !== undefined)
@@ -154,7 +154,7 @@ async function createOfVolumes(session: Session, what: readonly string[], option
   const source = sources[0] as string;
   const request = { name, source, parameters, ...(meta !== undefined && { meta }) };
   const cut = await createSnapshot(repository, request, context);
-  const snapshot = options.wait ? await untilReady(repository, cut.id, signal) : cut;
+  const snapshot = options.wait ? await untilReady(repository, cut.id, context) : cut;
   output.document(snapshotDocument(snapshot));
   output.line(snapshot.id);
   const { pauseMilliseconds: pause } = snapshot;
