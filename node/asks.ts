@@ -46,6 +46,8 @@ export function serveAsks(parts: AsksParts): AsyncDisposable {
     const { record, etag } = read;
     const over = new AbortController();
     const watching = watch(key, over);
+    // What it fails with is told when it is waited for.
+    watching.catch(() => undefined);
     const done = await settled(() => handle(record.ask, AbortSignal.any([signal, over.signal])));
     over.abort();
     await watching;
