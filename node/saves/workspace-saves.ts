@@ -136,6 +136,7 @@ export class WorkspaceSaves {
   /** Begins to save every so often. */
   begin(): void {
     this.#loops = true;
+    this.#chain = this.#chain.then(() => this.#learn());
     // Those that begin together do not all come together.
     this.#schedule(1 + this.#parts.interval() * (0.5 + Math.random() / 2));
   }
@@ -287,8 +288,13 @@ export class WorkspaceSaves {
     const { since = new Date().toISOString(), times = 0 } = this.#failing ?? {};
     this.#failing = { since, message, times: times + 1 };
     this.#parts.onSave('failed', this.#lastEnded - this.#lastBegun);
-    const text = `the changes of workspace ${this.volume} are not saved since ${since}, and are on this node only: ${message}`;
+    const text = `the changes of workspace ${this.volume} are not saved since ${since}, and are on this node only: ${message}${this.#closing === undefined ? '' : this.#wayOut()}`;
     this.#parts.log.warn(text, { volume: this.volume, error, repeats: `save ${this.volume}` });
+  }
+
+  /** For whoever reads that what was unstaged cannot be saved, and may know that it never will be. */
+  #wayOut(): string {
+    return `; it is tried again until it succeeds. If these changes may be lost: stop the daemon, delete ${this.#place.file} and start it again, which releases the volume as it was saved last`;
   }
 
   async #saveOnce(how: How): Promise<Saved['outcome'] | 'aside'> {
@@ -326,6 +332,17 @@ export class WorkspaceSaves {
     const volume = await this.#readVolume(member);
     if (volume?.generation === generation && volume.lower === record.version) this.#known = volume;
     else await this.#fence(volume);
+  }
+
+  /** What the record has, before the first save: a daemon that was started again can tell it from then on. */
+  async #learn(): Promise<void> {
+    try {
+      await this.#recognize(await this.#membership());
+    } catch (error) {
+      // The first save asks again, and tells what is wrong.
+      const text = `what the record of volume ${this.volume} has is not known yet: ${(error as Error).message}`;
+      this.#parts.log.debug(text, { volume: this.volume, error });
+    }
   }
 
   /** Undefined where the volume was deleted. */
