@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createAsks } from '../controller/asks.ts';
-import { createNodeObserver } from '../controller/nodes.ts';
 import { type Snapshot, snapshotOf, snapshotRecords, snapshotSlot } from '../controller/snapshot.ts';
 import { listSnapshots, readSnapshot, type SnapshotContext, snapshotStore } from '../controller/snapshots.ts';
 import { shortId } from '../dataset/digest.ts';
@@ -9,10 +8,27 @@ import type { Repository } from '../dataset/repository.ts';
 import { formatDate, formatDuration } from './format.ts';
 import type { Session } from './session.ts';
 import { formatTable } from './table.ts';
+import { giveUpAfter, observerOf } from './volumes.ts';
 
-/** Asks nodes through the repository. */
-export function snapshotContext(repository: Repository, { signal }: Session): SnapshotContext {
-  return { asks: createAsks({ repository }), nodes: createNodeObserver({ repository }), signal };
+/** How long a node's answer is waited for at least, and beyond the time after which it is given up; in milliseconds. */
+const PATIENCE = 90_000;
+const BEYOND = 20_000;
+
+/** Asks nodes through the repository, for as long as it takes to tell that one is lost; says so of those that are. */
+export function snapshotContext(repository: Repository, session: Session): SnapshotContext {
+  const { output, signal } = session;
+  const told = new Set<string>();
+  return {
+    asks: createAsks({ repository, patience: Math.max(PATIENCE, giveUpAfter(session) + BEYOND) }),
+    nodes: observerOf(repository, session),
+    signal,
+    onGivenUp({ id, name, savedAt }, { node }) {
+      if (told.has(id)) return;
+      told.add(id);
+      const saved = savedAt === undefined ? 'what it was created from' : `what was saved last, ${formatDate(savedAt)}`;
+      output.warn(`node ${node}, which has volume ${name}, gives no signs of life: the snapshot is ${saved}`);
+    },
+  };
 }
 
 /** Whether a text can only be a snapshot of a volume, and no NAME@TAG. */
@@ -21,10 +37,10 @@ export function isSnapshotId(text: string): boolean {
 }
 
 /**
- * The snapshot with this id, or the start of one, or that was created by this name.
- * Errors: NotFoundError; InvalidError where several ids begin so.
+ * The snapshot with this id, or the start of one, or that was created by this name; undefined where there is none.
+ * Errors: NotFoundError for a whole id; InvalidError where several ids begin so.
  */
-export async function requireSnapshot(repository: Repository, text: string): Promise<Snapshot> {
+export async function findSnapshot(repository: Repository, text: string): Promise<Snapshot | undefined> {
   if (snapshotRecords.slotOfId(text) !== undefined) return await readSnapshot(repository, text);
   const found = isSnapshotId(text) ? (await snapshotsOf(repository)).filter(({ id }) => id.startsWith(text)) : [];
   if (found.length > 1)
@@ -32,7 +48,12 @@ export async function requireSnapshot(repository: Repository, text: string): Pro
       facts: { snapshot: text },
     });
   const named = await snapshotStore(repository).at(snapshotSlot(text));
-  const snapshot = found[0] ?? (named && snapshotOf(named.record));
+  return found[0] ?? (named && snapshotOf(named.record));
+}
+
+/** Errors: NotFoundError; InvalidError where several ids begin so. */
+export async function requireSnapshot(repository: Repository, text: string): Promise<Snapshot> {
+  const snapshot = await findSnapshot(repository, text);
   if (snapshot !== undefined) return snapshot;
   throw new NotFoundError(`there is no snapshot '${text}': 'larder snapshot list' shows what there is`, {
     facts: { snapshot: text },

@@ -1,5 +1,5 @@
 import { conditionOf, type RecordCondition } from '../controller/condition.ts';
-import type { NodeObserver } from '../controller/nodes.ts';
+import { createNodeObserver, GIVEN_UP_AFTER, type NodeObserver } from '../controller/nodes.ts';
 import { type Volume, volumeRecords, volumeSlot } from '../controller/volume.ts';
 import { volumeStore } from '../controller/volume-store.ts';
 import { shortId } from '../dataset/digest.ts';
@@ -32,6 +32,15 @@ export async function requireVolume(repository: Repository, text: string, orElse
     `there is no volume '${text}' in ${repository.location}: give a volume's id or name, which is the persistent volume's${orElse}; 'larder volume list' shows what there is`,
     { facts: { volume: text } },
   );
+}
+
+/** How long nothing must be heard of a node until it is given up, in milliseconds. */
+export function giveUpAfter(session: Session): number {
+  return session.nodeSettings().giveUp ?? GIVEN_UP_AFTER;
+}
+
+export function observerOf(repository: Repository, session: Session): NodeObserver {
+  return createNodeObserver({ repository, window: giveUpAfter(session) });
 }
 
 /** All volumes, or those of one dataset, by their names. */

@@ -4,7 +4,7 @@ import { UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
 import type { Holder } from '../dataset/volume-terms.ts';
 import { faultPoint } from '../system/fault.ts';
-import { liveHolder, type SnapshotContext } from './holder.ts';
+import { askHolder, liveHolder, type SnapshotContext } from './holder.ts';
 import type { RecordStore } from './record-store.ts';
 import type { GroupCut, GroupRecord } from './snapshot.ts';
 import { begunRecord, recorded, snapshotStore } from './snapshot-store.ts';
@@ -32,9 +32,9 @@ export async function tryCut(
   const members: Member[] = [];
   for (const [at, source] of group.sources.entries()) {
     const volume = await readVolume(repository, source);
-    const holder = await liveHolder(volume, context.nodes);
+    const holder = await liveHolder(volume, context);
     if (holder?.unsaved) {
-      await context.asks.ask(holder.node, { kind: 'save-now', volume: volume.id }, context);
+      await askHolder(context, holder, { kind: 'save-now', volume: volume.id }, context.signal);
       return undefined;
     }
     members.push({ id: group.snapshots[at] as string, volume, holder });
@@ -88,7 +88,7 @@ async function cutTogether(
   // Where one cannot do it, the others need not wait at the barrier until they give up.
   const failed = new AbortController();
   const signal = context.signal === undefined ? failed.signal : AbortSignal.any([failed.signal, context.signal]);
-  const asked = nodes.map(async (node): Promise<Answer> => {
+  const asked = nodes.map(async (node): Promise<Answer | undefined> => {
     const of = members.filter(({ holder }) => holder!.node === node);
     const ask: Ask = {
       kind: 'cut-group',
@@ -98,8 +98,8 @@ async function cutTogether(
       longestPause,
     };
     try {
-      const answer = await context.asks.ask(node, ask, { signal });
-      if (answer.kind !== 'cut') failed.abort(new Elsewhere());
+      const answer = await askHolder(context, of[0]!.holder as Holder, ask, signal);
+      if (answer?.kind !== 'cut') failed.abort(new Elsewhere());
       return answer;
     } catch (error) {
       if (!failed.signal.aborted) failed.abort(error);

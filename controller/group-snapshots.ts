@@ -4,20 +4,19 @@ import { faultPoint } from '../system/fault.ts';
 import { tryCut } from './group-cut.ts';
 import type { SnapshotContext } from './holder.ts';
 import { newId } from './record-kind.ts';
-import { RecordStore } from './record-store.ts';
+import type { RecordStore } from './record-store.ts';
 import {
   GROUP_LIMIT,
   type GroupCut,
   type GroupRecord,
   type GroupSnapshot,
-  groupRecords,
   groupSlot,
   memberSlot,
   type Snapshot,
   snapshotOf,
 } from './snapshot.ts';
 import { readSnapshotParameters } from './snapshot-parameters.ts';
-import { confirmCut, isOvertaken, removeSnapshot, snapshotStore } from './snapshot-store.ts';
+import { confirmCut, groupStore, isOvertaken, removeSnapshot, snapshotStore } from './snapshot-store.ts';
 
 export interface GroupRequest {
   readonly name: string;
@@ -32,10 +31,6 @@ export interface GroupRequest {
 /** How long writers wait at most where nobody says anything, in milliseconds. */
 const LONGEST_PAUSE = 10_000;
 const ATTEMPTS = 5;
-
-function groupStore(repository: Repository): RecordStore<GroupRecord> {
-  return new RecordStore(repository, groupRecords);
-}
 
 /**
  * Makes snapshots of several volumes, all of one moment, or finds those that were made under this name: either all of them are there afterwards,

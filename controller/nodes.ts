@@ -24,7 +24,7 @@ const FRESH = 1_000;
 const LONGEST_STEP = 20_000;
 const NODES_AHEAD = 16;
 /** Between two looks of those who watch a node, in milliseconds: more than what counts as fresh. */
-const WATCH_INTERVAL = 1_100;
+export const WATCH_INTERVAL = 1_100;
 
 /** Tells whether nodes are alive, by their heartbeats and this process's own monotonic clock: no clock of another machine is trusted. */
 export interface NodeObserver {

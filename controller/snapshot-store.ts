@@ -2,7 +2,14 @@ import { ConflictError, LarderError, NotFoundError } from '../dataset/errors.ts'
 import type { Repository } from '../dataset/repository.ts';
 import { faultPoint } from '../system/fault.ts';
 import { RecordStore, type Stored } from './record-store.ts';
-import { type GroupCut, type SnapshotAbout, type SnapshotRecord, snapshotRecords } from './snapshot.ts';
+import {
+  type GroupCut,
+  type GroupRecord,
+  groupRecords,
+  type SnapshotAbout,
+  type SnapshotRecord,
+  snapshotRecords,
+} from './snapshot.ts';
 import type { Volume } from './volume.ts';
 
 /** How often a removal is tried that somebody's change overtakes. */
@@ -10,6 +17,10 @@ const ATTEMPTS = 8;
 
 export function snapshotStore(repository: Repository): RecordStore<SnapshotRecord> {
   return new RecordStore(repository, snapshotRecords);
+}
+
+export function groupStore(repository: Repository): RecordStore<GroupRecord> {
+  return new RecordStore(repository, groupRecords);
 }
 
 /** Writes a record in the place of what was found; undefined where somebody was faster. */

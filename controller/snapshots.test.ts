@@ -16,6 +16,7 @@ import { createGroupSnapshot, deleteGroupSnapshot, readGroupSnapshot } from './g
 import { saveFirst } from './holder.ts';
 import { createLedger } from './ledger.ts';
 import { PageError } from './record-store.ts';
+import { groupRecords } from './snapshot.ts';
 import {
   contentOf,
   createSnapshot,
@@ -115,6 +116,27 @@ describeRepositories('snapshots', (make) => {
       gone.add('lost');
       const made = await createSnapshot(repository, { name: name(), source }, context());
       expect(made).toMatchObject({ version: first, ready: true });
+    });
+
+    it('of a node that is silent are that too, once it is given up while it is asked', async () => {
+      for (const many of [false, true]) {
+        const sources = [await held(), ...(many ? [(await volume()).id] : [])];
+        let looks = 0;
+        const given: string[] = [];
+        const silentNode: SnapshotContext = {
+          ...context(),
+          nodes: { look: async () => (looks++ === 0 ? 40_000 : 0) },
+          onGivenUp: ({ id }, { node }) => given.push(id, node),
+        };
+        const made = many
+          ? (await createGroupSnapshot(repository, { name: name(), sources }, silentNode)).snapshots
+          : [await createSnapshot(repository, { name: name(), source: sources[0]! }, silentNode)];
+        for (const each of made) expect(each).toMatchObject({ version: first, ready: true });
+        expect(made).toHaveLength(sources.length);
+        expect(given).toEqual([sources[0], 'node-a']);
+        // What it was asked is taken back.
+        expect(await found('nodes/node-a/asks/')).toEqual([]);
+      }
     });
 
     it('say what they were asked to say, under the names that were asked for', async () => {
@@ -275,6 +297,16 @@ describeRepositories('snapshots', (make) => {
   });
 
   describe('of a group', () => {
+    it('can be deleted one by one where the record of their group is lost', async () => {
+      const sources = [(await volume()).id, (await volume()).id];
+      const { id, snapshots } = await createGroupSnapshot(repository, { name: name(), sources }, context());
+      const [one] = snapshots;
+      await expect(deleteSnapshot(repository, one!.id)).rejects.toThrow(/member of the group/);
+      await repository.bucket.delete(`groups/${groupRecords.slotOfId(id)}`);
+      for (const snapshot of snapshots) await deleteSnapshot(repository, snapshot.id);
+      expect((await listSnapshots(repository, { source: sources[0]! })).snapshots).toEqual([]);
+    });
+
     it('are made together, of volumes that nodes have and others', async () => {
       const sources = [await held(A), await held(A), await held(B), (await volume()).id, (await volume('pinned')).id];
       await using one = node(A);

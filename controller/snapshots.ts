@@ -2,13 +2,21 @@ import type { Digest } from '../dataset/digest.ts';
 import { ConflictError, InvalidError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { faultPoint } from '../system/fault.ts';
-import { liveHolder, type SnapshotContext } from './holder.ts';
+import { askHolder, liveHolder, type SnapshotContext } from './holder.ts';
 import { newId } from './record-kind.ts';
 import type { PageRequest, Stored } from './record-store.ts';
 import { type Snapshot, type SnapshotAbout, type SnapshotRecord, snapshotOf, snapshotSlot } from './snapshot.ts';
 import { describedVersion, nameVersion } from './snapshot-names.ts';
 import { readSnapshotParameters } from './snapshot-parameters.ts';
-import { begunRecord, confirmCut, isOvertaken, recorded, removeSnapshot, snapshotStore } from './snapshot-store.ts';
+import {
+  begunRecord,
+  confirmCut,
+  groupStore,
+  isOvertaken,
+  recorded,
+  removeSnapshot,
+  snapshotStore,
+} from './snapshot-store.ts';
 import type { Volume } from './volume.ts';
 import { readVolume } from './volume-store.ts';
 
@@ -82,7 +90,7 @@ async function tryCreate(
     if (error instanceof NotFoundError && found !== undefined) await removeSnapshot(store, found.record.id);
     throw error;
   });
-  const holder = await liveHolder(volume, context.nodes);
+  const holder = await liveHolder(volume, context);
   const id = found?.record.id ?? newId(snapshotSlot(what.name));
   const begun = begunRecord(id, what.name, volume, what.about);
   if (holder === undefined) {
@@ -92,14 +100,15 @@ async function tryCreate(
   }
   if (holder.unsaved) {
     // It is not written to any more: what its node saves is its content.
-    await context.asks.ask(holder.node, { kind: 'save-now', volume: volume.id }, context);
+    await askHolder(context, holder, { kind: 'save-now', volume: volume.id }, context.signal);
     return undefined;
   }
   if (found === undefined && !(await recorded(store, undefined, begun))) return undefined;
   faultPoint('snapshot.recorded');
-  const answer = await context.asks.ask(holder.node, { kind: 'cut', snapshot: id, volume: volume.id }, context);
+  const ask = { kind: 'cut', snapshot: id, volume: volume.id } as const;
+  const answer = await askHolder(context, holder, ask, context.signal);
   faultPoint('snapshot.asked');
-  if (answer.kind !== 'cut') return undefined;
+  if (answer?.kind !== 'cut') return undefined;
   const cut = answer.cuts.find(({ snapshot }) => snapshot === id);
   if (cut === undefined) throw new UnavailableError(`node ${holder.node} did not cut snapshot ${id}: try again`);
   const { snapshot: _, ...clone } = cut;
@@ -159,16 +168,17 @@ export async function readSnapshot(
 }
 
 /**
- * Removes a snapshot's record; that there is none is no error. What was restored from it stays.
- * Errors: InvalidError where it is a member of a group.
+ * Removes a snapshot's record; that there is none is no error. What was restored from it stays. A member of a group goes with that, unless the
+ * group's record is gone.
+ * Errors: InvalidError where it is a member of a group that there is.
  */
 export async function deleteSnapshot(repository: Repository, id: string): Promise<void> {
   const store = snapshotStore(repository);
-  const found = await store.find(id);
-  if (found?.record.group !== undefined)
+  const group = (await store.find(id))?.record.group;
+  if (group !== undefined && (await groupStore(repository).find(group)) !== undefined)
     throw new InvalidError(
-      `snapshot ${JSON.stringify(id)} is a member of the group ${found.record.group}: delete that, with all of its members`,
-      { facts: { snapshot: id, group: found.record.group } },
+      `snapshot ${JSON.stringify(id)} is a member of the group ${group}: delete that, with all of its members`,
+      { facts: { snapshot: id, group } },
     );
   await removeSnapshot(store, id);
 }

@@ -2,13 +2,14 @@ import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { createGroupSnapshot, deleteGroupSnapshot, readGroupSnapshot } from '../../controller/group-snapshots.ts';
-import type { Snapshot } from '../../controller/snapshot.ts';
+import { groupRecords, type Snapshot } from '../../controller/snapshot.ts';
 import { moveForward } from '../../controller/snapshot-names.ts';
 import { contentOf, createSnapshot, deleteSnapshot } from '../../controller/snapshots.ts';
 import { shortId } from '../../dataset/digest.ts';
 import { InvalidError, NotFoundError } from '../../dataset/errors.ts';
 import { parseMeta } from '../../dataset/meta.ts';
 import { deleteTag, listDatasets, listTags, parseDatasetName, writeTag } from '../../dataset/refs.ts';
+import type { Repository } from '../../dataset/repository.ts';
 import type { MountedVolume } from '../../node/protocol.ts';
 import { bytesOption, collectOption } from '../arguments.ts';
 import { formatBytes, formatDuration, formatNumberOf } from '../format.ts';
@@ -19,6 +20,7 @@ import { withNode } from '../node.ts';
 import type { Session, Start } from '../session.ts';
 import {
   aboutSnapshot,
+  findSnapshot,
   isSnapshotId,
   printSnapshots,
   requireSnapshot,
@@ -35,7 +37,7 @@ import { ensureDirectory } from './mount.ts';
 const PREFIX = 'snapshot-';
 
 /** What the argument that names a snapshot of a volume may be. */
-const ID_HELP = 'the id of a snapshot of a volume, or the start of it';
+const ID_HELP = 'the id of a snapshot of a volume, the start of it, or the name that it was created under';
 
 /** `larder snapshot …` */
 export function addSnapshot(program: Command, start: Start): void {
@@ -138,6 +140,8 @@ async function createOfVolumes(session: Session, what: readonly string[], option
   const words = Object.entries({ message, tag, branch }).filter(([, value]) => value !== undefined);
   const parameters: Record<string, string> = { ...Object.fromEntries(words), author };
   const context = snapshotContext(repository, session);
+  using progress = output.progress();
+  progress.update({ phase: 'Snapshot', files: 0, bytes: 0 });
   if (sources.length > 1) {
     if (meta !== undefined) throw new InvalidError('metadata is given to one snapshot at a time, not to a group');
     const group = await createGroupSnapshot(repository, { name, sources, parameters }, context);
@@ -208,14 +212,17 @@ function addShow(parent: Command, start: Start): void {
   const command = parent
     .command('show')
     .description('Tells what there is to know of a snapshot of a volume.')
-    .argument('<id>', ID_HELP)
+    .argument('<snapshot>', ID_HELP)
     .action(async (id: string, _options: object, command: Command) => {
       const session = start(command);
       const snapshot = await requireSnapshot(await session.openRepository(), id);
       session.output.document(snapshotDocument(snapshot));
       for (const line of aboutSnapshot(snapshot)) session.output.line(line);
     });
-  withExamples(command, [['snapshot show snap-5f0c1d', 'By the start of its id']]);
+  withExamples(command, [
+    ['snapshot show snap-5f0c1d', 'By the start of its id'],
+    ['snapshot show before-cleaning', 'By its name'],
+  ]);
 }
 
 function addBranch(parent: Command, start: Start): void {
@@ -224,7 +231,7 @@ function addBranch(parent: Command, start: Start): void {
     .description(
       "Lets a snapshot of a volume be the head of a branch of its dataset: one that is made for it, or that it follows on. Where others went on meanwhile, 'larder merge' brings the two together.",
     )
-    .argument('<id>', ID_HELP)
+    .argument('<snapshot>', ID_HELP)
     .argument('<branch>', 'the branch')
     .action(async (id: string, branch: string, _options: object, command: Command) => {
       const session = start(command);
@@ -242,7 +249,7 @@ function addTag(parent: Command, start: Start): void {
   const command = parent
     .command('tag')
     .description('Names the version that a snapshot of a volume is.')
-    .argument('<id>', ID_HELP)
+    .argument('<snapshot>', ID_HELP)
     .argument('<tag>', 'the new name')
     .action(async (id: string, tag: string, _options: object, command: Command) => {
       const session = start(command);
@@ -275,13 +282,13 @@ function addRestore(parent: Command, start: Start): void {
   const command = parent
     .command('restore')
     .description('Mounts a new workspace that begins as the snapshot.')
-    .argument('<name>', `NAME@TAG, or ${ID_HELP}`)
+    .argument('<name>', `NAME@TAG; or ${ID_HELP}`)
     .argument('<dir>', 'the directory to mount on; made where it is not there')
     .option('--capacity <size>', "the workspace's room for changes, such as 20G", bytesOption)
     .action(async (name: string, dir: string, options: { readonly capacity?: number }, command: Command) => {
       const session = start(command);
       requireMountRights();
-      const from = isSnapshotId(name) ? await versionName(session, name) : name;
+      const from = await versionName(session, name);
       const directory = await ensureDirectory(dir);
       const mounted = await withNode(session, { start: true, phase: `Mounting ${name}` }, (call) =>
         call('mount', {
@@ -301,8 +308,12 @@ function addRestore(parent: Command, start: Start): void {
   ]);
 }
 
-async function versionName(session: Session, id: string): Promise<string> {
-  const { dataset, version } = contentOf(await requireSnapshot(await session.openRepository(), id));
+/** What a snapshot of a volume is, as NAME@VERSION; anything else as it is. */
+async function versionName(session: Session, text: string): Promise<string> {
+  const repository = await session.openRepository();
+  const snapshot = isSnapshotId(text) ? await requireSnapshot(repository, text) : await findSnapshot(repository, text);
+  if (snapshot === undefined) return text;
+  const { dataset, version } = contentOf(snapshot);
   return `${dataset}@${version}`;
 }
 
@@ -310,16 +321,28 @@ function addDelete(parent: Command, start: Start): void {
   const command = parent
     .command('delete')
     .description("Removes a snapshot's name or record. The version stays as long as something else leads to it.")
-    .argument('<name>', `NAME@TAG, ${ID_HELP}, or a group's id`)
+    .argument('<name>', `NAME@TAG; ${ID_HELP}; or a group's id`)
     .action(async (name: string, _options: object, command: Command) => {
       const session = start(command);
-      if (isSnapshotId(name) || name.startsWith('group-')) {
-        await deleteOfVolume(session, name);
+      const repository = await session.openRepository();
+      if (groupRecords.slotOfId(name) !== undefined) {
+        await deleteGroup(session, repository, name);
+        return;
+      }
+      const snapshot = isSnapshotId(name)
+        ? await requireSnapshot(repository, name)
+        : await findSnapshot(repository, name);
+      if (snapshot !== undefined) {
+        await deleteSnapshot(repository, snapshot.id);
+        session.output.document({ snapshot: snapshot.id, deleted: true });
+        session.output.line(`snapshot ${snapshot.id} is gone`);
         return;
       }
       const { dataset, ref: tag } = parseDatasetName(name);
-      if (tag === undefined) throw new InvalidError(`'${name}' names no snapshot: give NAME@TAG, or a snapshot's id`);
-      const repository = await session.openRepository();
+      if (tag === undefined)
+        throw new InvalidError(
+          `'${name}' names no snapshot: give NAME@TAG, or the id or name of a snapshot of a volume; 'larder snapshot list' shows what there is`,
+        );
       await requireTag(repository, dataset, tag);
       await deleteTag(repository, dataset, tag);
       session.output.document({ dataset, tag, deleted: true });
@@ -328,20 +351,13 @@ function addDelete(parent: Command, start: Start): void {
   withExamples(command, [
     ['snapshot delete emoji@snapshot-20261125T160534.120Z', 'Forget one'],
     ['snapshot delete snap-5f0c1d', 'Forget one of a volume'],
+    ['snapshot delete before-cleaning', 'Forget it by its name'],
   ]);
 }
 
-async function deleteOfVolume(session: Session, text: string): Promise<void> {
-  const repository = await session.openRepository();
-  if (text.startsWith('group-')) {
-    const { id } = await readGroupSnapshot(repository, text);
-    await deleteGroupSnapshot(repository, id);
-    session.output.document({ group: id, deleted: true });
-    session.output.line(`group ${id} is gone, with all of its snapshots`);
-    return;
-  }
-  const { id } = await requireSnapshot(repository, text);
-  await deleteSnapshot(repository, id);
-  session.output.document({ snapshot: id, deleted: true });
-  session.output.line(`snapshot ${id} is gone`);
+async function deleteGroup({ output }: Session, repository: Repository, text: string): Promise<void> {
+  const { id } = await readGroupSnapshot(repository, text);
+  await deleteGroupSnapshot(repository, id);
+  output.document({ group: id, deleted: true });
+  output.line(`group ${id} is gone, with all of its snapshots`);
 }

@@ -1,11 +1,10 @@
 import type { Command } from 'commander';
-import { createNodeObserver, isAlive, type NodeObserver } from '../../controller/nodes.ts';
+import { isAlive, type NodeObserver } from '../../controller/nodes.ts';
 import type { Volume } from '../../controller/volume.ts';
 import { deleteVolume } from '../../controller/volumes.ts';
 import { shortId } from '../../dataset/digest.ts';
 import { InvalidError } from '../../dataset/errors.ts';
 import { mapAhead } from '../../dataset/map-ahead.ts';
-import type { Repository } from '../../dataset/repository.ts';
 import { formatDate } from '../format.ts';
 import { withExamples } from '../help.ts';
 import { requireDataset } from '../names.ts';
@@ -16,6 +15,7 @@ import {
   aboutStaged,
   aboutVolume,
   conditionWords,
+  observerOf,
   requireVolume,
   stagedHere,
   VOLUME_HELP,
@@ -153,11 +153,6 @@ function addDelete(parent: Command, start: Start): void {
     ['volume delete pvc-0c5e2a', 'Say what would go'],
     ['volume delete pvc-0c5e2a --yes', 'Remove it'],
   ]);
-}
-
-function observerOf(repository: Repository, session: Session): NodeObserver {
-  const { giveUp } = session.nodeSettings();
-  return createNodeObserver({ repository, ...(giveUp !== undefined && { window: giveUp }) });
 }
 
 /** A node that was lost is told from one that lives by watching it. */

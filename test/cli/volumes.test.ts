@@ -143,3 +143,33 @@ describe('larder volume', () => {
     expect(performance.now() - began).toBeGreaterThan(GIVE_UP);
   });
 });
+
+describe('larder snapshot', () => {
+  it('of a volume whose node is lost waits until that is sure, takes what was saved last, and says so', async () => {
+    const { version } = await on(LOST, 'pvc-silent');
+    const began = performance.now();
+    const { status, stdout, stderr } = larder('snapshot', 'create', 'pvc-silent', '--name', 'of silent');
+    expect(performance.now() - began).toBeGreaterThan(GIVE_UP);
+    expect(status).toBe(0);
+    expect(stdout).toContain(`emoji@${version.slice(0, 12)}, ready`);
+    expect(stderr).toBe(
+      'larder: warning: node node-lost, which has volume pvc-silent, gives no signs of life: the snapshot is what it was created from\n',
+    );
+  });
+
+  it('takes the name that a snapshot of a volume was created under wherever it takes its id', async () => {
+    const { version } = await create('pvc-named');
+    const [made] = documents('snapshot', 'create', 'pvc-named', '--name', 'before cleaning');
+    expect(documents('snapshot', 'show', 'before cleaning')).toMatchObject([{ snapshot: made!.snapshot }]);
+    expect(documents('snapshot', 'tag', 'before cleaning', 'tagged')).toMatchObject([{ tag: 'tagged', version }]);
+    expect(documents('snapshot', 'branch', 'before cleaning', 'side')).toMatchObject([{ branch: 'side', version }]);
+    expect(documents('snapshot', 'delete', 'before cleaning')).toEqual([{ snapshot: made!.snapshot, deleted: true }]);
+    expect(larder('snapshot', 'show', 'before cleaning').status).toBe(3);
+    expect(larder('snapshot', 'delete', 'before cleaning')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('the id or name of a snapshot'),
+    });
+    for (const command of ['show', 'branch', 'tag', 'restore', 'delete'])
+      expect(ok('snapshot', command, '--help').replace(/\s+/g, ' ')).toContain('the name that it was created under');
+  });
+});

@@ -211,6 +211,10 @@ describe.skipIf(!canMount)('a snapshot of a workspace that is written to', () =>
       expect(await world.contentOf(third!.version as string)).toEqual(await digestsOfDirectory(volume.directory));
     }
     expect(world.larder('show', 'numbers@of-pod')).toMatchObject([{ parents: [second!.version] }]);
+    const again = join(world.cluster.directory, 'again');
+    world.larder('snapshot', 'restore', second!.name as string, again);
+    expect(await digestsOfDirectory(again)).toEqual(await world.contentOf(second!.version as string));
+    world.larder('unmount', again, '--discard');
     for (const { snapshot } of [first!, second!]) world.larder('snapshot', 'delete', snapshot as string);
     expect(world.larder('snapshot', 'list', 'pvc-terminal')).toEqual([]);
     await volume.end();
