@@ -1,4 +1,3 @@
-import { readdirSync, statSync } from 'node:fs';
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -26,6 +25,7 @@ import { createMemberships, type Membership, type NodeFacts, type Registry } fro
 import { createResting } from './resting.ts';
 import { createSaver } from './saver.ts';
 import type { CloneToCommit, CommittedClone } from './saver-protocol.ts';
+import { keptWorkspaces, sweepOften } from './sweep.ts';
 import { WorkspaceSaves } from './workspace-saves.ts';
 
 /** What becomes of the changes to workspaces that have a record in a repository (docs/decisions/saves.md). */
@@ -135,13 +135,6 @@ const DEFAULT_PATIENCE = 20_000;
 const SOON = 3_000;
 /** How long it may take to tell others of it, in milliseconds. */
 const TELL_PATIENCE = 5_000;
-/** Images that are saved and released are looked through so often, in milliseconds. */
-const SWEEP_EVERY = 60_000;
-/** At least, for each image, in milliseconds: each is a question to its repository. */
-const SWEEP_EACH = 1_000;
-/** And kept for so long, in milliseconds. */
-const KEPT_FOR = 86_400_000;
-
 export function createSaves(parts: SavesParts): SavesKeeper {
   const { registry, cache, repositories, records, lock, workspaceOf, log } = parts;
   const { autosave = DEFAULT_AUTOSAVE, patience = DEFAULT_PATIENCE, facts = async () => ({}) } = parts;
@@ -190,60 +183,7 @@ export function createSaves(parts: SavesParts): SavesKeeper {
     return closing;
   };
 
-  /** Workspaces in the cache that have a record in a repository, by their keys. */
-  const kept = (): [key: string, record: WorkspaceRecord][] =>
-    readdirSync(workspaces).flatMap((name) => {
-      if (!name.endsWith('.json')) return [];
-      const key = decodeURIComponent(name.slice(0, -'.json'.length));
-      try {
-        const record = readWorkspaceRecord(workspaceOf(key).record);
-        return record?.lease === undefined ? [] : [[key, record]];
-      } catch (error) {
-        log.error(`what is recorded of workspace ${key} cannot be read: ${(error as Error).message}`, { error });
-        return [];
-      }
-    });
-
-  const isOfUse = async (key: string, { lease, version }: WorkspaceRecord): Promise<boolean> => {
-    if (Date.now() - statSync(workspaceOf(key).record).mtimeMs > KEPT_FOR) return false;
-    const member = await memberships!.at(lease!.location);
-    try {
-      const { generation, lower } = await member.ledger.read(lease!.volume);
-      return generation === lease!.generation && lower === version;
-    } catch (error) {
-      if (!(error instanceof NotFoundError)) throw error;
-      await member.confirm();
-      return false;
-    }
-  };
-
-  /** Removes images that were saved and released, and that nobody will go on with. */
-  const sweep = async () => {
-    for (const [key] of kept()) {
-      await lock(key, async () => {
-        const record = readWorkspaceRecord(workspaceOf(key).record);
-        if (record?.lease?.state !== 'released' || records.get(key) !== undefined || all.has(key)) return;
-        if (await isOfUse(key, record)) return;
-        await saver.forget(workspaceOf(key).saves);
-        await removeWorkspace(workspaceOf(key));
-        log.info(`the image of workspace ${key} is removed: all its changes are saved`, { volume: key });
-      });
-      end.signal.throwIfAborted();
-    }
-  };
-
-  const sweepOften = async () => {
-    for (;;) {
-      await sleep(Math.max(SWEEP_EVERY, kept().length * SWEEP_EACH), undefined, { signal: end.signal, ref: false });
-      try {
-        await sweep();
-      } catch (error) {
-        end.signal.throwIfAborted();
-        const text = `images of workspaces could not be looked through: ${(error as Error).message}`;
-        log.warn(text, { error, repeats: 'sweep workspaces' });
-      }
-    }
-  };
+  const kept = () => keptWorkspaces({ workspaces, workspaceOf, log });
 
   const interrupt = async (key: string): Promise<void> => {
     const one = all.get(key);
@@ -325,7 +265,8 @@ export function createSaves(parts: SavesParts): SavesKeeper {
           if (records.get(key) === undefined) close(key, volume);
         });
       }
-      sweepOften().catch((error) => {
+      const isUsed = (key: string) => records.get(key) !== undefined || all.has(key);
+      sweepOften({ kept, isUsed, memberships, saver, lock, workspaceOf, log }, end.signal).catch((error) => {
         if (!end.signal.aborted) throw error;
       });
     },
