@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Digest } from '../dataset/digest.ts';
-import { UnavailableError } from '../dataset/errors.ts';
+import { DiskFullError } from '../dataset/errors.ts';
 import type { Repository } from '../dataset/repository.ts';
 import { type Cache, openCache } from './cache.ts';
 import { type Capacity, type CapacityOptions, createCapacity } from './capacity.ts';
@@ -258,7 +258,7 @@ describe('the capacity of a cache', () => {
     const making = capacity.making('an image', 1e15, async () => {
       throw new Error('it was made');
     });
-    await expect(making).rejects.toThrow(UnavailableError);
+    await expect(making).rejects.toThrow(DiskFullError);
     await expect(making).rejects.toThrow(
       /the disk of .* has \d+ bytes free, and an image takes about 1000000000000000/,
     );

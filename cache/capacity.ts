@@ -1,7 +1,7 @@
 import { statfs } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../dataset/digest.ts';
-import { UnavailableError } from '../dataset/errors.ts';
+import { DiskFullError } from '../dataset/errors.ts';
 import type { Cache } from './cache.ts';
 import { publish } from './events.ts';
 import { type Evicted, type EvictionPlan, evict, planEviction } from './evict.ts';
@@ -38,7 +38,7 @@ export interface Capacity extends AsyncDisposable {
  * versions not in use go for it, and then as many bytes of cached objects of those in use, which can be streamed.
  * @param what names it in the error
  * @param bytes that it will take of the disk, about
- * @throws UnavailableError where the disk has no room
+ * @throws DiskFullError where the disk has no room
  */
 export type Making = <T>(what: string, bytes: number, make: () => Promise<T>) => Promise<T>;
 
@@ -399,7 +399,7 @@ export function createCapacity(options: CapacityOptions): Capacity {
     const mustHave = async (evictable: number) => {
       const { free } = await diskSpace();
       if (free + evictable >= bytes) return;
-      throw new UnavailableError(
+      throw new DiskFullError(
         `the disk of ${directory} has ${free} bytes free, and ${what} takes about ${bytes}: free some, or give the cache another disk`,
         { facts: { directory, free, bytes } },
       );

@@ -1,6 +1,6 @@
 import { existsSync, ftruncateSync, mkdirSync, rmSync, writeSync } from 'node:fs';
 import type { Digest } from '../dataset/digest.ts';
-import { isDiskFull, isErrno, UnavailableError } from '../dataset/errors.ts';
+import { DiskFullError, isDiskFull, isErrno, UnavailableError } from '../dataset/errors.ts';
 import { Journal } from './journal.ts';
 import { type Layout, objectPath } from './layout.ts';
 import { moveInto, type NewFile, NewFiles } from './new-files.ts';
@@ -127,7 +127,7 @@ export class ObjectWriter {
   /**
    * Begins an object that is written part by part. It must end with `finish` or `abort`.
    * @param taken what of it will be written, in bytes: holes take none
-   * @throws UnavailableError with `facts.full` where there is no room for so much
+   * @throws DiskFullError where there is no room for so much
    */
   begin(id: Digest, taken: number): ObjectFile {
     if (this.#room?.take(taken) === false) throw this.#full(id);
@@ -327,16 +327,16 @@ export class ObjectWriter {
     return isDiskFull(error) ? this.#full(id, error) : error;
   }
 
-  #full(id: Digest, cause?: unknown): UnavailableError {
+  #full(id: Digest, cause?: unknown): DiskFullError {
     return noRoom(this.#layout.directory, id, cause);
   }
 }
 
 /** That a cache is full. */
-export function noRoom(cache: string, id: Digest, cause?: unknown): UnavailableError {
-  return new UnavailableError(
+export function noRoom(cache: string, id: Digest, cause?: unknown): DiskFullError {
+  return new DiskFullError(
     `the cache ${cache} has no room for object ${id}: free some with 'larder cache evict', or give it a larger disk or limit`,
-    { cause, facts: { object: id, cache, full: true } },
+    { cause, facts: { object: id, cache } },
   );
 }
 

@@ -2,7 +2,15 @@ import { status } from '@grpc/grpc-js';
 import { describe, expect, it } from 'vitest';
 import { CapacityError } from '../controller/capacity.ts';
 import { PageError } from '../controller/record-store.ts';
-import { ConflictError, CorruptError, InvalidError, NotFoundError, UnavailableError } from '../dataset/errors.ts';
+import {
+  ConflictError,
+  CorruptError,
+  DiskFullError,
+  errorOfKind,
+  InvalidError,
+  NotFoundError,
+  UnavailableError,
+} from '../dataset/errors.ts';
 import { HeldError, VolumeHeldError } from '../dataset/volume-terms.ts';
 import { PermissionError } from '../node/rights.ts';
 import { InUseError } from '../node/service-types.ts';
@@ -29,6 +37,9 @@ describe('the status of a failed call', () => {
     [new PermissionError('x'), 'PERMISSION_DENIED'],
     [new PendingError('x'), 'ABORTED'],
     [new PageError('x'), 'ABORTED'],
+    [new DiskFullError('x'), 'RESOURCE_EXHAUSTED'],
+    // As it comes from another process or node.
+    [errorOfKind('unavailable', 'x', { facts: new DiskFullError('y').facts }), 'RESOURCE_EXHAUSTED'],
     [Object.assign(new Error('x'), { code: 'ENOSPC' }), 'RESOURCE_EXHAUSTED'],
     [Object.assign(new Error('x'), { code: 'EACCES' }), 'INTERNAL'],
     [new TypeError('x'), 'INTERNAL'],

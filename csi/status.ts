@@ -1,7 +1,7 @@
 import { status } from '@grpc/grpc-js';
 import { CapacityError } from '../controller/capacity.ts';
 import { PageError } from '../controller/record-store.ts';
-import { type ErrorKind, isErrno, LarderError } from '../dataset/errors.ts';
+import { DiskFullError, type ErrorKind, isDiskFull, LarderError } from '../dataset/errors.ts';
 import { VolumeHeldError } from '../dataset/volume-terms.ts';
 import { PermissionError } from '../node/rights.ts';
 import { InUseError } from '../node/service-types.ts';
@@ -45,6 +45,7 @@ export function statusOf(error: unknown, method: string): CallStatus {
 
 function codeOf(error: unknown, method: string): status {
   if (error instanceof PermissionError) return status.PERMISSION_DENIED;
+  if (error instanceof DiskFullError || isDiskFull(error)) return status.RESOURCE_EXHAUSTED;
   if (error instanceof CapacityError) return status.OUT_OF_RANGE;
   if ([InUseError, VolumeHeldError, PreconditionError].some((kind) => error instanceof kind))
     return status.FAILED_PRECONDITION;
@@ -55,6 +56,5 @@ function codeOf(error: unknown, method: string): status {
     if (error.kind !== 'conflict') return byKind[error.kind];
     return making.has(method) ? status.ALREADY_EXISTS : status.ABORTED;
   }
-  if (isErrno(error, 'ENOSPC') || isErrno(error, 'EDQUOT')) return status.RESOURCE_EXHAUSTED;
   return status.INTERNAL;
 }

@@ -52,6 +52,13 @@ export class UnavailableError extends LarderError {
   }
 }
 
+/** A disk of this node has no room for what was to be written; `facts.full` tells it also where the class was lost. */
+export class DiskFullError extends UnavailableError {
+  constructor(message: string, options: LarderErrorOptions = {}) {
+    super(message, { ...options, facts: { ...options.facts, full: true } });
+  }
+}
+
 /** Stored bytes are not what their name or their format says. */
 export class CorruptError extends LarderError {
   constructor(message: string, options?: LarderErrorOptions) {
@@ -69,6 +76,7 @@ const classes: Record<ErrorKind, new (message: string, options?: LarderErrorOpti
 
 /** An error of the class that this kind has: for one that came from another thread or process, where its class was lost. */
 export function errorOfKind(kind: ErrorKind, message: string, options?: LarderErrorOptions): LarderError {
+  if (kind === 'unavailable' && options?.facts?.full === true) return new DiskFullError(message, options);
   return new classes[kind](message, options);
 }
 

@@ -21,7 +21,14 @@ import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { bufferOf } from '../dataset/byte-string.ts';
 import type { DirectoryEntry } from '../dataset/entry.ts';
-import { ConflictError, InvalidError, isErrno, UnavailableError } from '../dataset/errors.ts';
+import {
+  ConflictError,
+  DiskFullError,
+  InvalidError,
+  isDiskFull,
+  isErrno,
+  UnavailableError,
+} from '../dataset/errors.ts';
 import {
   fallocate,
   loopSetCapacity,
@@ -88,8 +95,8 @@ export async function createWorkspaceImage({ file, capacity, reserve, templates 
     await synced(fd);
   } catch (error) {
     rmSync(temporary, { force: true });
-    if (isErrno(error, 'ENOSPC')) {
-      throw new UnavailableError(`the disk of ${file} has no room for a workspace of ${capacity} bytes`, {
+    if (isDiskFull(error)) {
+      throw new DiskFullError(`the disk of ${file} has no room for a workspace of ${capacity} bytes`, {
         cause: error,
       });
     }

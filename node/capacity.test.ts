@@ -4,7 +4,7 @@ import { open, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { UnavailableError } from '../dataset/errors.ts';
+import { DiskFullError } from '../dataset/errors.ts';
 import { importDirectory } from '../dataset/import.ts';
 import { initRepository, type Repository } from '../dataset/repository.ts';
 import type { Version } from '../dataset/version.ts';
@@ -187,7 +187,7 @@ describe.skipIf(!canMount)('a node whose cache is smaller than what it reads', (
       empty();
       disk.fill();
       const refused = mount(node, 'third', third.version);
-      await expect(refused).rejects.toThrow(UnavailableError);
+      await expect(refused).rejects.toThrow(DiskFullError);
       await expect(refused).rejects.toThrow(/bytes free, and the image of version .* takes about/);
     }, 60_000);
 

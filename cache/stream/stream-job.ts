@@ -2,7 +2,7 @@ import { chmodSync, writeSync } from 'node:fs';
 import type { Bucket } from '../../dataset/bucket/bucket.ts';
 import type { Digest } from '../../dataset/digest.ts';
 import type { SourceContent } from '../../dataset/entry.ts';
-import { isDiskFull, UnavailableError } from '../../dataset/errors.ts';
+import { DiskFullError, isDiskFull } from '../../dataset/errors.ts';
 import type { ChunkLocation } from '../../dataset/location.ts';
 import { readChunks } from '../../dataset/pack.ts';
 import type { Repository } from '../../dataset/repository.ts';
@@ -82,7 +82,7 @@ export interface StreamJobOptions {
 
 /**
  * Does a job of a stream, on a worker thread.
- * @throws CorruptError that names the chunk, or the source's key; UnavailableError with `facts.full` where the disk is full
+ * @throws CorruptError that names the chunk, or the source's key; DiskFullError
  */
 export async function runStreamJob({ repository, task, writer, onPiece, signal }: StreamJobOptions): Promise<void> {
   const deliver = (at: number, bytes: Uint8Array, landing: Landing | undefined) => {
@@ -122,6 +122,6 @@ function land(bytes: Uint8Array, { file, position, marks, mark }: Landing): void
     writeSync(marks, THERE, 0, 1, mark);
   } catch (error) {
     if (!isDiskFull(error)) throw error;
-    throw new UnavailableError('the disk of the cache is full', { cause: error, facts: { full: true } });
+    throw new DiskFullError('the disk of the cache is full', { cause: error });
   }
 }

@@ -1,5 +1,5 @@
 import type { Answer, Ask } from '../../dataset/asks.ts';
-import { isDiskFull, NotFoundError, UnavailableError } from '../../dataset/errors.ts';
+import { DiskFullError, isDiskFull, NotFoundError } from '../../dataset/errors.ts';
 import type { Repository } from '../../dataset/repository.ts';
 import { FencedError } from '../../dataset/volume-terms.ts';
 import { serveAsks } from '../asks.ts';
@@ -66,13 +66,10 @@ export function createNodeSnapshots(parts: SnapshotParts): NodeSnapshots {
       return await cutGroup(cutParts, ask, barrier, signal);
     } catch (error) {
       if (!isDiskFull(error)) throw error;
-      throw new UnavailableError(
-        `node ${node} has no room for a clone of the workspace: free some of its cache's disk`,
-        {
-          cause: error,
-          facts: { node },
-        },
-      );
+      throw new DiskFullError(`node ${node} has no room for a clone of the workspace: free some of its cache's disk`, {
+        cause: error,
+        facts: { node },
+      });
     }
   };
 

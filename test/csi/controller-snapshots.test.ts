@@ -1,5 +1,5 @@
 import { status } from '@grpc/grpc-js';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startHeartbeat } from '../../controller/heartbeat.ts';
 import { createLedger } from '../../controller/ledger.ts';
 import { readVolume } from '../../controller/volumes.ts';
@@ -136,7 +136,8 @@ describe('a snapshot of a volume whose node does not answer', () => {
       await expect.poll(() => server.records.at(-1)).toMatchObject({ snapshot: 'not cut', code: 'CANCELLED' });
     }
     await heart.stop({ remove: true });
-    await remove(source);
+    // What was heard of a node holds good for a second.
+    await vi.waitFor(() => remove(source), { timeout: 5_000, interval: 300 });
   });
 });
 
