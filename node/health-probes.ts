@@ -3,6 +3,7 @@ import type { Repository } from '../dataset/repository.ts';
 import type { Check, Probe } from './health.ts';
 import type { Node } from './node.ts';
 import type { Reach } from './reach.ts';
+import type { SaveStats } from './saves/saves.ts';
 
 /** Everything that is looked at on a node. Dispose of it at the end. */
 export interface NodeProbes extends Disposable {
@@ -93,13 +94,35 @@ function volumesCheck({ volumes, versions }: Node): Check {
 /** Only where this node saves workspaces. */
 function savesCheck({ volumes: { saves } }: Node): readonly Check[] {
   if (!saves.isMember) return [];
-  const { staged, unsaved, failing, fenced } = saves.stats();
-  const wrong = [
-    ...(failing > 0 ? [`${failing} cannot be saved now, so that changes to them are on this node only`] : []),
-    ...(fenced > 0 ? [`${fenced} belong to another node now, and changes to them are set aside`] : []),
+  return [savesHealth(saves.stats())];
+}
+
+/** Of workspaces with records: what another node has now is not saved here, whether it is staged or not. */
+export function savesHealth({
+  staged,
+  unsaved,
+  failing,
+  fenced,
+}: Pick<SaveStats, 'staged' | 'unsaved' | 'failing' | 'fenced'>): Check {
+  const these = (count: number, one: string, many: string) =>
+    count === 1 ? `1 workspace ${one}` : `${count} workspaces ${many}`;
+  const parts = [
+    ...(failing > 0
+      ? [these(failing, 'cannot be saved now: changes to it', 'cannot be saved now: changes to them')].map(
+          (text) => `${text} are on this node only`,
+        )
+      : []),
+    ...(fenced > 0
+      ? [these(fenced, 'belongs to another node now: changes to it', 'belong to other nodes now: changes to them')].map(
+          (text) => `${text} are set aside`,
+        )
+      : []),
+    these(Math.max(staged + unsaved - fenced, 0), 'is saved here', 'are saved here'),
+    ...(unsaved > 0
+      ? [`${unsaved} of all ${unsaved === 1 ? 'is' : 'are'} unstaged, with the last changes on their way`]
+      : []),
   ];
-  const message = `${staged} workspaces are saved while they are staged, ${unsaved} are unstaged and being saved`;
-  return [{ name: 'saves', ok: wrong.length === 0, message: [...wrong, message].join('; ') }];
+  return { name: 'saves', ok: failing + fenced === 0, message: parts.join('; ') };
 }
 
 /** Only where this node asks others. */

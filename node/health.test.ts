@@ -6,7 +6,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { directoryBucket } from '../dataset/bucket/directory.ts';
 import { initRepository } from '../dataset/repository.ts';
 import { createHealth, healthLines } from './health.ts';
-import { repositoriesProbe, watchEventLoop } from './health-probes.ts';
+import { repositoriesProbe, savesHealth, watchEventLoop } from './health-probes.ts';
 import { createReach } from './reach.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'larder-health-'));
@@ -29,6 +29,27 @@ describe('health', () => {
       },
     });
     expect(await health()).toEqual({ ok: false, checks: [{ name: 'disk', ok: false, message: 'no such directory' }] });
+  });
+});
+
+describe('saves', () => {
+  it('are of the workspaces that this node has, and wrong where changes do not come to their records', () => {
+    const well = { staged: 0, unsaved: 0, failing: 0, fenced: 0 };
+    const message = (changes: object) => savesHealth({ ...well, ...changes }).message;
+    expect(savesHealth(well)).toEqual({ name: 'saves', ok: true, message: '0 workspaces are saved here' });
+    expect(message({ staged: 1 })).toBe('1 workspace is saved here');
+    expect(message({ staged: 2, unsaved: 1 })).toBe(
+      '3 workspaces are saved here; 1 of all is unstaged, with the last changes on their way',
+    );
+    expect(savesHealth({ ...well, staged: 2, fenced: 1 })).toEqual({
+      name: 'saves',
+      ok: false,
+      message: '1 workspace belongs to another node now: changes to it are set aside; 1 workspace is saved here',
+    });
+    expect(savesHealth({ ...well, staged: 3, failing: 2 })).toMatchObject({
+      ok: false,
+      message: '2 workspaces cannot be saved now: changes to them are on this node only; 3 workspaces are saved here',
+    });
   });
 });
 

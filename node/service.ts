@@ -1,7 +1,7 @@
 import { describeHolder } from '../mount/holders.ts';
 import type { Unmounted } from '../mount/unmount.ts';
 import { createXfsTemplates } from '../mount/xfs-template.ts';
-import { silentLogger } from './log.ts';
+import { type Logger, silentLogger } from './log.ts';
 import { openRecords, type StagedRecord, type StagedRecords } from './records.ts';
 import { everyoneMay } from './rights.ts';
 import { createSaves, type SavesKeeper } from './saves/saves.ts';
@@ -78,13 +78,17 @@ export function holdersOf(result: Unmounted): string[] {
 }
 
 /** The volumes of one repository, as the CSI services ask for them. */
-export function nodeServiceOf(volumes: Volumes, repository: string): NodeService {
+export function nodeServiceOf(volumes: Volumes, repository: string, log: Logger = silentLogger): NodeService {
   return {
     async stage(request) {
       await volumes.lock(request.volume, () => volumes.stage({ ...request, repository, leased: true }));
     },
     async unstage(volume, stagingPath) {
-      await volumes.lock(volume, () => volumes.unstage(volume, stagingPath));
+      const result = await volumes.lock(volume, () => volumes.unstage(volume, stagingPath));
+      const holders = holdersOf(result);
+      if (holders.length === 0) return;
+      const text = `volume ${volume} is unstaged from ${stagingPath}, and its mount goes when those let go who hold it: ${holders.join(', ')}`;
+      log.warn(text, { volume });
     },
     publish: (request) => volumes.lock(request.volume, () => volumes.publish(request)),
     unpublish: (volume, targetPath) => volumes.lock(volume, () => volumes.unpublish(volume, targetPath)),

@@ -36,6 +36,7 @@ const state: NodeState = {
     unsaved: 0,
     lag: 2500,
   },
+  snapshots: { pending: 4 },
   requests: { 's3://bucket/prefix': { get: { count: 3, bytes: 30, errors: 1, retries: 2 } } },
 };
 
@@ -62,6 +63,7 @@ it('has what the daemon does now, and what its parts have counted', async () => 
       'larder_save_seconds_total 1.5',
       'larder_save_workspaces{state="failing"} 1',
       'larder_save_lag_seconds 2.5',
+      'larder_snapshots_pending 4',
       'larder_stream_queued{priority="ahead"} 7',
       'larder_repository_requests_total{repository="s3://bucket/prefix",kind="get"} 3',
       'larder_repository_request_retries_total{repository="s3://bucket/prefix",kind="get"} 2',
@@ -83,4 +85,6 @@ it('has no series of what there is not: a limit of 0 would be another thing', as
   const unlimited = await lines(state);
   expect(unlimited.filter((line) => line.startsWith('larder_cache_limit'))).toEqual([]);
   expect(unlimited.filter((line) => line.startsWith('larder_neighbours'))).toEqual([]);
+  const alone = await lines({ ...state, snapshots: undefined });
+  expect(alone.filter((line) => line.startsWith('larder_snapshots'))).toEqual([]);
 });

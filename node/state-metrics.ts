@@ -206,6 +206,12 @@ export function createStateMetrics(registry: Registry): StateMetrics {
     ({ saves }) => saves && saves.lag / 1000,
   );
 
+  gauge(
+    'larder_snapshots_pending',
+    'Snapshots whose content is on this node only, still',
+    ({ snapshots }) => snapshots?.pending,
+  );
+
   const requests = (field: 'count' | 'bytes' | 'errors' | 'retries') => (state: NodeState) =>
     Object.entries(state.requests).flatMap(([repository, kinds]) =>
       Object.entries(kinds).map(([kind, counts]) => ({ labels: { repository, kind }, value: counts[field] })),

@@ -25,6 +25,8 @@ export interface NodeState {
   readonly stagedVersions: number;
   /** Of workspaces with records; absent where the daemon has nothing to do with those. */
   readonly saves?: SaveStats;
+  /** Snapshots whose content is on this node only, still; absent likewise. */
+  readonly snapshots?: { readonly pending: number };
   /** The repositories in object stores that are open, by their locations. */
   readonly requests: Readonly<Record<string, Requests>>;
 }
@@ -64,6 +66,7 @@ export function createStateReader(node: Node): StateReader {
       },
       stagedVersions: versions.sources().length,
       ...(volumes.saves.isMember && { saves: volumes.saves.stats() }),
+      ...(node.snapshots && { snapshots: { pending: node.snapshots.pending().length } }),
       requests: Object.fromEntries(requests),
     };
   };

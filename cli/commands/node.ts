@@ -89,7 +89,7 @@ async function serveCsi(
     version: larderVersion(),
     repository,
     ...(controller && { controller: { nodes, asks: createAsks({ repository, ...(local && { local }) }) } }),
-    node: { id: environment.node, service: nodeServiceOf(volumes, repository.location), health },
+    node: { id: environment.node, service: nodeServiceOf(volumes, repository.location, log), health },
     log: logCalls(log, about),
   });
   // Signs of life tell how much room the node has; if they cannot begin now, they do with the first volume.

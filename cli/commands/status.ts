@@ -41,6 +41,8 @@ export function addStatus(program: Command, start: Start): void {
       if (kernel !== undefined) output.line(`kernel   Linux ${kernel.kernel}`);
       for (const line of kernel === undefined ? [] : lackLines(kernel)) output.line(`         ${line}`);
       output.line(`waiting  ${formatNumberOf(status.waiting, 'open')}${queueText(status.state)}`);
+      const pending = status.state.snapshots?.pending ?? 0;
+      if (pending > 0) output.line(`saving   ${formatNumberOf(pending, 'snapshot')}, on this node only until then`);
       output.line(`mounts   ${status.volumes.length === 0 ? 'none' : status.volumes.length}`);
       if (status.volumes.length > 0) output.line('');
       const rows = status.volumes.map((volume) => [
