@@ -35,6 +35,11 @@ export interface Holds {
   answer(key: bigint, make: (unique: bigint) => Buffer | readonly Buffer[]): 'taken' | 'late' | 'gone';
   /** The kernel says that the thread of a request has a signal. False where that one is not held. */
   interrupt(target: bigint): boolean;
+  /**
+   * Ends the waits of threads that were killed: while another served beside us, it may have been told of that, and not we. Lookups alone,
+   * for what is read ahead outlives who asked for it.
+   */
+  endDying(): void;
   counters(): { readonly held: number; readonly watched: number };
   /** Lets go of all, unanswered. */
   release(): void;
@@ -50,10 +55,14 @@ export function createHolds(interruption: (thread: number) => Interruption, dead
   function endIfDue(key: bigint): boolean {
     const one = held.get(key);
     if (!one || interruption(one.request.pid) === 'busy') return false;
+    end(key, one);
+    return true;
+  }
+
+  function end(key: bigint, one: Held): void {
     one.leave();
     one.interrupted();
     answer(key, (unique) => errorReply(unique, constants.errno.EINTR));
-    return true;
   }
 
   // The kernel interrupts a request once. If that was for a signal that is no reason to end, we have to see for ourselves when
@@ -99,6 +108,10 @@ export function createHolds(interruption: (thread: number) => Interruption, dead
         watch();
       }
       return true;
+    },
+    endDying() {
+      for (const [key, one] of held)
+        if (one.request.op === 'lookup' && interruption(one.request.pid) === 'dying') end(key, one);
     },
     counters: () => ({ held: held.size, watched: watched.size }),
     release() {

@@ -42,7 +42,7 @@ export interface RingServer {
   readonly ended: Promise<SessionEnd>;
   /** Stops serving. What waits stays unanswered, for whoever takes the descriptor over; closing its last copy ends it with an error. */
   release(): Promise<void>;
-  /** Has everything sent again that somebody read and did not answer. */
+  /** Has everything sent again that somebody read and did not answer; opens of threads that were killed meanwhile end. */
   resend(): void;
   /** Of one that stands in: what it answered for the daemon since the last time. */
   takeSettled(): Settled;
@@ -210,7 +210,10 @@ async function serve(
       served.release();
       closeMemory();
     },
-    resend: () => session.resend(),
+    resend() {
+      served.endDying();
+      session.resend();
+    },
     takeSettled: () => served.takeSettled(),
     settle(done) {
       const port = { send: () => true };

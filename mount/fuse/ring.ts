@@ -79,6 +79,8 @@ export interface Ring {
   /** Handles what the ring's tree does not answer at once: lookups of objects, file nodes, lookups in `fault`, interrupts. */
   handle(request: FuseRequest, port: AnswerPort): void;
   counters(): RingCounters;
+  /** Ends opens of threads that were killed while another served beside us. */
+  endDying(): void;
   /** Of a ring that stands in: what it answered for the daemon since the last time. */
   takeSettled(): Settled;
   /** Lets go of all that wait, unanswered: whoever takes the connection over is sent them again. */
@@ -195,6 +197,7 @@ export function createRing(tree: TreeState, options: RingOptions, parts?: RingPa
       const now = { resolving, resolves: started, nodes: tree.known(), blockReads, blockBytes };
       return { ...counters, ...files.counters(), ...holds.counters(), ...deadlines.counters(), ...now };
     },
+    endDying: holds.endDying,
     takeSettled: () => standIn.takeSettled(),
     release() {
       holds.release();
