@@ -1,8 +1,8 @@
 import type { Digest } from '../dataset/digest.ts';
+import { abortable } from '../system/abortable.ts';
 import type { Cache } from './cache.ts';
 import { type Crew, type CrewOptions, createCrew } from './crew.ts';
 import { publish } from './events.ts';
-import { abortable } from './hydrate/abortable.ts';
 import { ExtraBytes } from './hydrate/extra-bytes.ts';
 import { Pace } from './hydrate/pace.ts';
 import { type PrefetchOptions, type PrefetchProgress, prefetch } from './hydrate/prefetch.ts';

@@ -3,6 +3,7 @@ import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, readdirSync, 
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { ConflictError, isErrno, UnavailableError } from '../dataset/errors.ts';
+import { abortable } from '../system/abortable.ts';
 import {
   cloneFileAsync,
   copyFileRangeAsync,
@@ -155,7 +156,7 @@ export async function cloneTogether(
         frozen.push(member);
       });
       stop.throwIfAborted();
-      if (whenFrozen) await Promise.race([whenFrozen(stop), aborted(stop)]);
+      if (whenFrozen) await abortable(whenFrozen(stop), stop);
       copied = await each(open, (member) => member.copy(stop));
       stop.throwIfAborted();
     } catch (error) {
@@ -171,13 +172,6 @@ export async function cloneTogether(
     for (const member of open) member.drop();
     throw error;
   }
-}
-
-/** Fails when the signal aborts. */
-function aborted(signal: AbortSignal): Promise<never> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  return promise;
 }
 
 /** All of them, a few at a time; waits for all that were begun, also where one fails. */

@@ -1,4 +1,5 @@
 import type { Repository } from '../dataset/repository.ts';
+import { abortable } from '../system/abortable.ts';
 
 /** What is known of whether a repository answers. */
 export interface Reached {
@@ -53,13 +54,10 @@ export function createReach(
 async function askOnce(open: () => Promise<Pick<Repository, 'bucket'>>, patience: number): Promise<Reached> {
   const began = performance.now();
   const signal = AbortSignal.timeout(patience);
-  const late = Promise.withResolvers<never>();
-  signal.addEventListener('abort', () => late.reject(signal.reason), { once: true });
-  late.promise.catch(() => {});
   try {
     // Opening asks too, and takes no signal.
-    const { bucket } = await Promise.race([open(), late.promise]);
-    const info = await Promise.race([bucket.head('repository.json', signal), late.promise]);
+    const { bucket } = await abortable(open(), signal);
+    const info = await abortable(bucket.head('repository.json', signal), signal);
     if (info === undefined) return { ok: false, message: 'its repository.json is gone: see docs/operations.md' };
     return { ok: true, message: `answered in ${Math.ceil(performance.now() - began)} ms` };
   } catch (error) {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { abortable } from '../cache/hydrate/abortable.ts';
+import { abortable } from '../system/abortable.ts';
 import type { Logger } from './log.ts';
 
 /**

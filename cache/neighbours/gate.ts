@@ -1,4 +1,4 @@
-import { abortable } from '../hydrate/abortable.ts';
+import { abortable } from '../../system/abortable.ts';
 
 /** Lets so many in at a time; so many more wait, first come, first served. */
 export interface Gate {

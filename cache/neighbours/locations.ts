@@ -1,5 +1,5 @@
 import type { BucketObject, ObjectInfo } from '../../dataset/bucket/bucket.ts';
-import { abortable } from '../hydrate/abortable.ts';
+import { abortable } from '../../system/abortable.ts';
 import type { Source } from './origin.ts';
 
 /** How old an owner's locations are at most, in milliseconds: they may be rewritten in the bucket. */

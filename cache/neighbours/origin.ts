@@ -1,6 +1,6 @@
 import type { Bucket, BucketObject, GetOptions, ObjectInfo } from '../../dataset/bucket/bucket.ts';
 import { ConflictError, InvalidError, NotFoundError } from '../../dataset/errors.ts';
-import { abortable } from '../hydrate/abortable.ts';
+import { abortable } from '../../system/abortable.ts';
 import { BLOCK_BYTES, blocksOf } from './blocks.ts';
 import { checkStored } from './check-stored.ts';
 import { closing } from './closing.ts';

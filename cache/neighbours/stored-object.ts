@@ -1,7 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import type { ObjectInfo } from '../../dataset/bucket/bucket.ts';
-import { abortable } from '../hydrate/abortable.ts';
+import { abortable } from '../../system/abortable.ts';
 import { BLOCK_BYTES, Blocks, blocksOf } from './blocks.ts';
 import { encodeTrailer, readAt, readTrailer } from './stored-file.ts';
 

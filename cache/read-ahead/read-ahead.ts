@@ -1,6 +1,6 @@
 import type { Digest } from '../../dataset/digest.ts';
 import { CorruptError } from '../../dataset/errors.ts';
-import { abortable } from '../hydrate/abortable.ts';
+import { abortable } from '../../system/abortable.ts';
 import { retrying } from '../hydrate/failures.ts';
 import { isFull } from '../object-writer.ts';
 import type { LoadedSegment, Place, StagedSource } from '../segment-reader.ts';

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../../dataset/digest.ts';
 import { CorruptError, InvalidError, NotFoundError, UnavailableError } from '../../dataset/errors.ts';
 import { isSourceFault } from '../../dataset/source/read-source.ts';
-import { abortable } from '../hydrate/abortable.ts';
+import { abortable } from '../../system/abortable.ts';
 import { isMistake, lastError, pauses } from '../hydrate/failures.ts';
 import { isFull } from '../object-writer.ts';
 import type { Rate } from '../rate.ts';

@@ -1,8 +1,8 @@
 import type { Digest } from '../../dataset/digest.ts';
 import { UnavailableError } from '../../dataset/errors.ts';
+import { abortable } from '../../system/abortable.ts';
 import type { Cache } from '../cache.ts';
 import { publish } from '../events.ts';
-import { abortable } from '../hydrate/abortable.ts';
 import { retrying } from '../hydrate/failures.ts';
 import type { Rate } from '../rate.ts';
 import { openRoom } from '../room.ts';

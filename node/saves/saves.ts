@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cache } from '../../cache/cache.ts';
 import type { Digest } from '../../dataset/digest.ts';
-import { NotFoundError, UnavailableError } from '../../dataset/errors.ts';
+import { isErrno, NotFoundError, UnavailableError } from '../../dataset/errors.ts';
 import { indexFiles } from '../../mount/save/index-files.ts';
 import { cloneNames } from '../../mount/snapshot.ts';
 import { unmountAndRemove } from '../../mount/unmount.ts';
@@ -333,7 +333,7 @@ async function renameIfThere(from: string, to: string): Promise<void> {
   try {
     await rename(from, to);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    if (!isErrno(error, 'ENOENT')) throw error;
   }
 }
 

@@ -9,6 +9,7 @@ import { FencedError } from '../../dataset/volume-terms.ts';
 import type { Rest } from '../../mount/save/log-end.ts';
 import { unmountAndRemove } from '../../mount/unmount.ts';
 import { closeWorkspace, isWorkspaceMounted, mountWorkspaceFile, prepareMountPoint } from '../../mount/workspace.ts';
+import { abortable } from '../../system/abortable.ts';
 import { faultPoint } from '../../system/fault.ts';
 import type { LedgerVolume } from '../ledger.ts';
 import type { Logger } from '../log.ts';
@@ -148,7 +149,7 @@ export class WorkspaceSaves {
   /** Saves what there is now. Errors: FencedError; why it could not be saved. */
   async saveNow(signal?: AbortSignal): Promise<SaveState> {
     const saved = this.#closing?.over ?? this.#request(true);
-    await (signal === undefined ? saved : Promise.race([saved, whenAborted(signal)]));
+    await abortable(saved, signal);
     const state = this.state();
     if (state === undefined) throw gone(this.volume);
     if (state.fenced === undefined) return state;
@@ -598,11 +599,4 @@ function gone(volume: string): NotFoundError {
   return new NotFoundError(`this node has no workspace ${volume}: it was unstaged, and its changes are saved`, {
     facts: { volume },
   });
-}
-
-function whenAborted(signal: AbortSignal): Promise<never> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  if (signal.aborted) reject(signal.reason);
-  signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  return promise;
 }
